@@ -1,0 +1,54 @@
+"""Append-only facts with a commit-ordered number; the live feed reads nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, models
+
+if TYPE_CHECKING:
+    from tasks.models.task import Task
+
+# Any constant will do: it names the one lock under which PostgreSQL hands out `seq`.
+_FEED_LOCK = 0x43484D52
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    """Reading in order, writing in commit order."""
+
+    def after(self, seq: int) -> EventQuerySet:
+        """Return the events that a reader at `seq` has not seen, oldest first."""
+        return self.filter(seq__gt=seq).order_by("seq")
+
+    def append(self, kind: str, task: Task | None = None, **data: Any) -> Event:
+        """Write one event; call it last in the transaction whose change it tells of.
+
+        SQLite has one writer, so ids commit in order. PostgreSQL has many: the lock, held to
+        the end of the transaction, makes the next id wait for this commit.
+        """
+        connection = connections[self.db]
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FEED_LOCK])
+        return self.create(kind=kind, task=task, data=data)
+
+
+class Event(models.Model):
+    """One fact: `kind` is `<noun>.<participle>`, e.g. `phase.passed`; `data` holds JSON values."""
+
+    seq = models.BigAutoField(primary_key=True)
+    kind = models.CharField(max_length=40)
+    task = models.ForeignKey(
+        "tasks.Task", null=True, on_delete=models.CASCADE, related_name="events"
+    )
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["seq"]
+        indexes = [models.Index(fields=["task", "seq"], name="event_task_seq")]
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.kind}"

@@ -1,0 +1,124 @@
+"""Opening and settling the tries of a task: short transactions, guarded by the fence."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import F
+
+from tasks import lifecycle
+from tasks.lifecycle import OPEN, Phase, Status, Step, Verdict
+from tasks.models.event import Event
+from tasks.models.lease import Lease, LeaseLostError, lease_end
+from tasks.models.queue import QueueQuerySet
+from tasks.models.run import PhaseRun
+from tasks.outcome import Outcome, TestReport
+
+if TYPE_CHECKING:
+    from tasks.models.task import Task
+
+
+class TaskQuerySet(QueueQuerySet):
+    """The two writes of a worker that holds a lease."""
+
+    def open_run(self, lease: Lease, now: datetime) -> PhaseRun:
+        """Open the next try at the task's phase and count the attempt. Raises LeaseLostError."""
+        with transaction.atomic(using=self.db):
+            held = self.filter(pk=lease.task_pk, fence=lease.fence, status=Status.RUNNING)
+            changed = held.update(attempts=F("attempts") + 1, lease_expires_at=lease_end(now))
+            if changed != 1:
+                raise LeaseLostError(lease.task_id)
+            task = self.get(pk=lease.task_pk)
+            run = PhaseRun.objects.create(
+                task=task,
+                number=task.phase_runs.count() + 1,
+                phase=task.phase,
+                round=task.rounds,
+                attempt=task.attempts,
+                worker=lease.holder,
+                fence=lease.fence,
+                started_at=now,
+            )
+            Event.objects.append("phase.started", task, run=run.number, **task.standing())
+        return run
+
+    def settle(self, lease: Lease, run: PhaseRun, outcome: Outcome, now: datetime) -> Task:
+        """Write how `run` ended and where the task goes; return the task as it stands then.
+
+        Raises LeaseLostError, with nothing written, if the fence has moved on.
+        """
+        with transaction.atomic(using=self.db):
+            task = self.select_for_update().filter(pk=lease.task_pk, fence=lease.fence).first()
+            if task is None or task.status != Status.RUNNING:
+                raise LeaseLostError(lease.task_id)
+            step = lifecycle.settle(task.state, outcome.verdict, permanent=outcome.permanent)
+            held = self.filter(pk=task.pk, fence=lease.fence, status=Status.RUNNING)
+            if held.update(**_columns(task, step, outcome, now)) != 1:
+                raise LeaseLostError(lease.task_id)
+            _close(run, outcome, now)
+            task.refresh_from_db()
+            _tell(task, run, outcome)
+        return task
+
+
+def _columns(task: Task, step: Step, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    """Return the columns of the task's row that the outcome changes."""
+    state = step.state
+    columns: dict[str, Any] = {
+        "status": state.status,
+        "phase": state.phase,
+        "rounds": state.rounds,
+        "attempts": state.attempts,
+        "crashes": state.crashes,
+        "stopped_in": step.stopped_in or "",
+        **_checkpoint_columns(outcome),
+    }
+    if outcome.verdict == Verdict.REJECTED:
+        columns["findings"] = [finding.as_json() for finding in outcome.findings]
+    elif outcome.verdict == Verdict.PASSED and task.phase != Phase.GUARDIAN_REVIEW:
+        columns["findings"] = []
+    if state.status != Status.RUNNING:
+        columns |= {"holder": "", "lease_expires_at": None}
+    if state.status == Status.QUEUED:
+        wait_s = step.delay_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads retries
+        columns |= {"due_at": now + timedelta(seconds=wait_s), "reason": outcome.reason}
+    elif state.status not in OPEN:
+        columns |= {"completed_at": now, "reason": _ending(task, step, outcome)}
+    return columns
+
+
+def _checkpoint_columns(outcome: Outcome) -> dict[str, Any]:
+    columns = dict(outcome.checkpoint)
+    baseline = columns.get("baseline")
+    if isinstance(baseline, TestReport):
+        columns["baseline"] = baseline.as_json()
+    return columns
+
+
+def _ending(task: Task, step: Step, outcome: Outcome) -> str:
+    if outcome.verdict == Verdict.REJECTED and task.phase in lifecycle.BACK_TO:
+        return f"{outcome.reason} (No round left: {step.state.max_retries + 1} tries were made.)"
+    return outcome.reason
+
+
+def _close(run: PhaseRun, outcome: Outcome, now: datetime) -> None:
+    changed = PhaseRun.objects.filter(pk=run.pk, verdict="").update(
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+        facts=dict(outcome.facts),
+        findings=[finding.as_json() for finding in outcome.findings],
+        cost_usd=outcome.cost_usd,
+        finished_at=now,
+    )
+    if changed != 1:
+        raise LeaseLostError(f"run {run.number} was closed by somebody else")
+
+
+def _tell(task: Task, run: PhaseRun, outcome: Outcome) -> None:
+    about = {"run": run.number, "of": run.phase, "reason": outcome.reason}
+    Event.objects.append(f"phase.{outcome.verdict}", task, **about, **task.standing())
+    if task.status not in OPEN:
+        Event.objects.append(f"task.{task.status}", task, reason=task.reason, **task.standing())

@@ -1,0 +1,98 @@
+"""What a phase returns, and what is carried from phase to phase. Values only; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tasks.lifecycle import Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a change: where, by which rule, in words."""
+
+    rule: str  # e.g. "ruff:S602", "protected-path", "e2e-failed"
+    message: str
+    file: str = ""
+    line: int = 0  # 1-based; 0 = the whole file, or no file
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as the API and the brief show it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A file that a phase leaves behind as proof; `path` is absolute, inside the task's folder."""
+
+    kind: str  # one of Artifact.Kind
+    path: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """The project's own tests in one run: every id that ran, and those that failed."""
+
+    __test__ = False  # not a pytest class
+
+    ran: frozenset[str]
+    failed: frozenset[str]
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Return a shape that `from_json` reads back."""
+        return {"ran": sorted(self.ran), "failed": sorted(self.failed)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> TestReport:
+        """Read what `as_json` wrote; None gives an empty report."""
+        data = data or {}
+        return cls(frozenset(data.get("ran", ())), frozenset(data.get("failed", ())))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What the phases passed so far have produced; "" = not yet. Stored on the task's row."""
+
+    base_sha: str = ""
+    test_path: str = ""  # inside the repository
+    test_sha: str = ""  # the commit that added the test
+    code_sha: str = ""  # the commit that made it pass
+    red_reason: str = ""  # why the test failed before the change, in one sentence
+    review_decision: str = ""  # approved | rejected
+    deployment_url: str = ""
+    validation_status: str = ""  # passed | failed
+    baseline: TestReport | None = None
+
+
+@dataclass(frozen=True)
+class DeploymentFacts:
+    """A staging copy that was started; the executor records it as a Deployment row."""
+
+    url: str
+    commit_sha: str
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: float  # seconds since the epoch, as psutil's create_time()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one try at a phase ended.
+
+    `checkpoint` holds the fields of Checkpoint that changed, by name. `findings` go into the
+    next brief when the verdict is rejected. `cost_usd` is what agents reported, None = unknown.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)  # shown in the history, JSON types only
+    deployment: DeploymentFacts | None = None
+    permanent: bool = False
+    cost_usd: float | None = None
