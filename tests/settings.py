@@ -1,0 +1,18 @@
+"""The product's settings, over a throw-away CHIMERA_HOME that is gone when the tests are."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_home = tempfile.mkdtemp(prefix="chimera-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith("CHIMERA_")]:
+    if _name not in {"CHIMERA_CHROMIUM", "CHIMERA_SANDBOX"}:
+        del os.environ[_name]
+os.environ["CHIMERA_HOME"] = _home
+os.environ["CHIMERA_DEMO"] = "0"
+
+from chimera_site.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
