@@ -27,6 +27,7 @@ class Worker(models.Model):
         "tasks.Task", null=True, blank=True, on_delete=models.SET_NULL, related_name="workers"
     )
     is_draining = models.BooleanField(default=False)
+    trouble = models.TextField(blank=True, default="", help_text="why it cannot do its work")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField(db_index=True)
 
