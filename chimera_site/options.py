@@ -54,6 +54,7 @@ class Options:
     staging_domain: str
     max_deployments: int
     demo: bool
+    auth: str
 
 
 def default_home() -> Path:
@@ -87,6 +88,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
         staging_domain=pick.text("CHIMERA_STAGING_DOMAIN", "localhost"),
         max_deployments=pick.whole("CHIMERA_MAX_DEPLOYMENTS", 20, 1, 1000),
         demo=pick.whole("CHIMERA_DEMO", 1, 0, 1) == 1,
+        auth=pick.one_of("CHIMERA_AUTH", "auto", ["auto", "off"]),
     )
 
 

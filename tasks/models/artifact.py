@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from django.db import models
 
 
@@ -32,6 +34,11 @@ class Artifact(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["task", "path"], name="artifact_path_once")]
+
+    @property
+    def file(self) -> Path:
+        """Return where the evidence lies on disk."""
+        return self.task.folder / self.path
 
     def __str__(self) -> str:
         return f"{self.task_id} {self.path}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from django.db import models
 from django.db.models import Q
 
@@ -39,6 +41,16 @@ class PhaseRun(models.Model):
                 name="run_finished_with_verdict",
             ),
         ]
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder with what this try left behind."""
+        return self.task.folder / f"{self.number:03d}-{self.phase.lower()}"
+
+    @property
+    def log_path(self) -> Path:
+        """Return the file that the output of agents and commands goes to; it may not exist."""
+        return self.folder / "log.txt"
 
     def __str__(self) -> str:
         return f"{self.task_id} #{self.number} {self.phase} {self.verdict or 'open'}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -183,6 +184,11 @@ class Task(TakenTask):
         """Say how far it is, as in "3/7 phases complete"."""
         stopped_in = Phase(self.stopped_in) if self.stopped_in else None
         return lifecycle.progress(Phase(self.phase), stopped_in)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder with the logs and the evidence of this task."""
+        return Path(settings.CHIMERA.home) / "tasks" / self.task_id
 
     @property
     def branch(self) -> str:
