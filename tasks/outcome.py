@@ -59,6 +59,7 @@ class Checkpoint:
     base_sha: str = ""
     test_path: str = ""  # inside the repository
     test_sha: str = ""  # the commit that added the test
+    draft_sha: str = ""  # the coder's last try, not proven; the next round goes on from it
     code_sha: str = ""  # the commit that made it pass
     red_reason: str = ""  # why the test failed before the change, in one sentence
     review_decision: str = ""  # approved | rejected

@@ -52,6 +52,10 @@ class Shell(Protocol):
     def workspace(self) -> str:
         """Return the workspace's path as the command sees it."""
 
+    @property
+    def scratch(self) -> Path:
+        """Return a folder outside the workspace for files to hand over by `readable`."""
+
     def run(
         self,
         argv: Sequence[str],

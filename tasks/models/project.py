@@ -54,6 +54,9 @@ class Project(models.Model):
     author = models.CharField(max_length=1000, default="playbook")
     coder = models.CharField(max_length=1000, default="playbook")
     reviewer = models.CharField(max_length=1000, blank=True)
+    agent_network = models.BooleanField(
+        default=False, help_text="agents may use this machine's network (default: none)"
+    )
     max_changed_lines = models.PositiveIntegerField(default=2000)
     max_changed_files = models.PositiveIntegerField(default=50)
     time_limits = models.JSONField(default=dict, blank=True, help_text="seconds by phase")

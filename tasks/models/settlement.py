@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ from django.db.models import F
 
 from tasks import lifecycle
 from tasks.lifecycle import OPEN, Phase, Status, Step, Verdict
+from tasks.models.artifact import Artifact
+from tasks.models.deployment import Deployment
 from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError, lease_end
 from tasks.models.queue import QueueQuerySet
@@ -45,8 +49,17 @@ class TaskQuerySet(QueueQuerySet):
             Event.objects.append("phase.started", task, run=run.number, **task.standing())
         return run
 
-    def settle(self, lease: Lease, run: PhaseRun, outcome: Outcome, now: datetime) -> Task:
+    def settle(
+        self,
+        lease: Lease,
+        run: PhaseRun,
+        outcome: Outcome,
+        now: datetime,
+        artifacts: Sequence[Artifact] = (),
+    ) -> Task:
         """Write how `run` ended and where the task goes; return the task as it stands then.
+
+        `artifacts` are unsaved rows for the outcome's evidence, written in the same transaction.
 
         Raises LeaseLostError, with nothing written, if the fence has moved on.
         """
@@ -59,6 +72,8 @@ class TaskQuerySet(QueueQuerySet):
             if held.update(**_columns(task, step, outcome, now)) != 1:
                 raise LeaseLostError(lease.task_id)
             _close(run, outcome, now)
+            Artifact.objects.bulk_create(artifacts)
+            _record_deployment(task, lease, outcome, now)
             task.refresh_from_db()
             _tell(task, run, outcome)
         return task
@@ -115,6 +130,14 @@ def _close(run: PhaseRun, outcome: Outcome, now: datetime) -> None:
     )
     if changed != 1:
         raise LeaseLostError(f"run {run.number} was closed by somebody else")
+
+
+def _record_deployment(task: Task, lease: Lease, outcome: Outcome, now: datetime) -> None:
+    """Write the new staging copy; older copies of the same task are over."""
+    if outcome.deployment is None:
+        return
+    Deployment.objects.filter(task=task, ended_at=None).update(ended_at=now)
+    Deployment.objects.create(task=task, fence=lease.fence, **asdict(outcome.deployment))
 
 
 def _tell(task: Task, run: PhaseRun, outcome: Outcome) -> None:

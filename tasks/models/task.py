@@ -76,6 +76,7 @@ class Task(TakenTask):
     base_sha = models.CharField(max_length=64, blank=True, default="")
     test_path = models.CharField(max_length=500, blank=True, default="")
     test_sha = models.CharField(max_length=64, blank=True, default="")
+    draft_sha = models.CharField(max_length=64, blank=True, default="")
     code_sha = models.CharField(max_length=64, blank=True, default="")
     red_reason = models.TextField(blank=True, default="")
     review_decision = models.CharField(max_length=20, blank=True, default="")
@@ -171,6 +172,7 @@ class Task(TakenTask):
             base_sha=self.base_sha,
             test_path=self.test_path,
             test_sha=self.test_sha,
+            draft_sha=self.draft_sha,
             code_sha=self.code_sha,
             red_reason=self.red_reason,
             review_decision=self.review_decision,
