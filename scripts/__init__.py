@@ -1,0 +1,1 @@
+"""What a checkout needs before Chimera itself can run; the standard library only."""
