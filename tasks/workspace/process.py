@@ -8,9 +8,10 @@ import selectors
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,8 +22,31 @@ GRACE_S = 2.0  # between asking a group to end and ending it
 _TICK_S = 0.2  # how soon a stop or a deadline is seen
 
 
+_clock = threading.local()
+
+
+@contextlib.contextmanager
+def spent_in_children() -> Iterator[None]:
+    """Count the block's duration as time that this thread waited for children."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _clock.waited_s = child_seconds() + time.monotonic() - began
+
+
+def child_seconds() -> float:
+    """Return how long this thread has waited for children so far, in seconds."""
+    waited_s: float = getattr(_clock, "waited_s", 0.0)
+    return waited_s
+
+
 class ProcessError(Exception):
-    """A command could not be started."""
+    """A command could not be started, or it failed; `returncode` is None where it had none."""
+
+    def __init__(self, message: str, *, returncode: int | None = None) -> None:
+        super().__init__(message)
+        self.returncode = returncode
 
 
 @dataclass(frozen=True)
@@ -59,7 +83,7 @@ class Log:
         self._file: BinaryIO = path.open("ab", buffering=0)
         self._left = limit_bytes - self._file.tell()
         self._lock = threading.Lock()
-        self.truncated = False
+        self.truncated = self._left < 0  # an earlier run filled it, and marked that
 
     def write(self, chunk: bytes) -> None:
         """Append what still fits."""
@@ -93,21 +117,34 @@ def run(
     Blocks. At the deadline, or once `should_stop` says so, its whole group is ended: asked
     first, killed after two seconds. Raises ProcessError if it cannot be started.
     """
+    with spent_in_children():
+        return _run(command, timeout_s, log, stdin, should_stop)
+
+
+def _run(
+    command: Command,
+    timeout_s: float,
+    log: Log | None,
+    stdin: bytes,
+    should_stop: Callable[[], bool],
+) -> Completed:
     child = _spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
     feeder.start()
-    reader = _Reader(child, log)
     deadline = time.monotonic() + timeout_s
     timed_out = stopped = False
-    while not reader.finished():
-        stopped = should_stop()
-        timed_out = time.monotonic() >= deadline
-        if stopped or timed_out:
-            end_group(child)
+    try:
+        with _Reader(child, log) as reader:
+            while not reader.finished():
+                stopped = should_stop()
+                timed_out = time.monotonic() >= deadline
+                if stopped or timed_out:
+                    break
+            end_group(child)  # it, or what it left behind in its group
             reader.drain()
-            break
+    finally:
+        end_group(child)  # a full disk, or a `should_stop` that raised, leaves nothing behind
     returncode = child.wait()
-    end_group(child)  # what it left behind in its group
     feeder.join(timeout=1)
     return Completed(
         returncode=returncode,
@@ -120,23 +157,24 @@ def run(
 
 def output(command: Command, *, timeout_s: float, stdin: bytes = b"") -> bytes:
     """Return the standard output of a short command of our own. Raises ProcessError."""
-    try:
-        done = subprocess.run(
-            command.argv,
-            env=dict(command.env),
-            cwd=command.cwd,
-            input=stdin,
-            capture_output=True,
-            timeout=timeout_s,
-            start_new_session=True,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ProcessError(f"{command.argv[0]}: {error}") from error
-    if done.returncode != 0:
-        message = done.stderr.decode(errors="replace").strip()[-4000:]
-        raise ProcessError(message or f"{command.argv[0]} ended with code {done.returncode}")
-    return done.stdout
+    with spent_in_children():
+        return _output(command, timeout_s, stdin)
+
+
+def _output(command: Command, timeout_s: float, stdin: bytes) -> bytes:
+    child = _spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close, child)
+        stack.callback(end_group, child)
+        try:
+            said, complained = child.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise ProcessError(f"{command.argv[0]}: no end after {timeout_s:g} s") from error
+    if child.returncode != 0:
+        message = complained.decode(errors="replace").strip()[-4000:]
+        message = message or f"{command.argv[0]} ended with code {child.returncode}"
+        raise ProcessError(message, returncode=child.returncode)
+    return said
 
 
 def start(command: Command, *, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
@@ -145,17 +183,41 @@ def start(command: Command, *, stdin: int, stdout: int) -> subprocess.Popen[byte
 
 
 def end_group(child: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """End every process of the child's group, with force after `grace_s`, and reap the child."""
+    """End every process of the child's group, with force after `grace_s`, and reap the child.
+
+    Does nothing for a child that was reaped before: its number may name another group by now.
+    """
+    if child.returncode is not None:
+        return
     _signal_group(child.pid, signal.SIGTERM)
     limit = time.monotonic() + grace_s
-    while child.poll() is None and time.monotonic() < limit:
+    while not _has_ended(child) and time.monotonic() < limit:
         time.sleep(0.02)
     _signal_group(child.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout=5)
 
 
-def _spawn(command: Command, *, stdin: int, stdout: int) -> subprocess.Popen[bytes]:
+def _has_ended(child: subprocess.Popen[bytes]) -> bool:
+    """Say whether the child has ended, without reaping it: until then its group is surely its."""
+    if sys.platform == "darwin":
+        return child.poll() is not None
+    try:
+        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # reaped already
+        return True
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def _spawn(
+    command: Command, *, stdin: int, stdout: int, stderr: int = subprocess.STDOUT
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command.argv,
@@ -163,7 +225,7 @@ def _spawn(command: Command, *, stdin: int, stdout: int) -> subprocess.Popen[byt
             cwd=command.cwd,
             stdin=stdin,
             stdout=stdout,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             start_new_session=True,
             pass_fds=command.pass_fds,
         )
@@ -194,20 +256,33 @@ class _Reader:
         self._log = log
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._pipe, selectors.EVENT_READ)
+        self._is_open = True
         self.tail = bytearray()
 
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._selector.close()
+        self._pipe.close()
+
     def finished(self) -> bool:
-        """Read what there is within a tick; True when the child and its output have ended."""
-        if self._selector.select(_TICK_S):
-            return not self._read()
-        # A grandchild may hold the pipe open for ever: the child's own end is what counts.
-        return self._child.poll() is not None
+        """Read what there is within a tick; True when the child has ended.
+
+        The pipe says nothing about that: a child may close it and go on, and a grandchild may
+        hold it open, or fill it, for ever.
+        """
+        if not self._is_open:
+            time.sleep(0.02)
+        elif self._selector.select(_TICK_S):
+            self._is_open = self._read()
+        return _has_ended(self._child)
 
     def drain(self) -> None:
         """Read what is left in the pipe, for a second at most."""
         limit = time.monotonic() + 1
-        while self._selector.select(0) and time.monotonic() < limit and self._read():
-            pass
+        while self._is_open and self._selector.select(0) and time.monotonic() < limit:
+            self._is_open = self._read()
 
     def _read(self) -> bool:
         chunk = os.read(self._pipe.fileno(), 65536)

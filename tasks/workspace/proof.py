@@ -1,0 +1,160 @@
+"""What a proof showed: reading the files that the browser's child left behind.
+
+The folder was writable to a test that an agent wrote, so nothing in it is followed or believed
+beyond its form: links and special files are passed over, sizes are bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tasks.outcome import Evidence
+from tasks.workspace.process import Completed
+
+PLAYWRIGHT_TIMEOUT = "playwright._impl._errors.TimeoutError"
+# A time-out of one of these says that the site did not answer, not that it lacks something.
+NAVIGATIONS = (
+    "Page.goto",
+    "Page.reload",
+    "Page.wait_for_load_state",
+    "Page.wait_for_url",
+    "Page.go_",
+)
+MAX_REPORT_BYTES = 4 * 1024 * 1024
+MAX_EVIDENCE_BYTES = 200 * 1024 * 1024
+KINDS = {
+    ".png": "screenshot",
+    ".webm": "video",
+    ".zip": "trace",
+    ".xml": "report",
+    ".json": "report",
+}
+
+
+class Result(StrEnum):
+    """What one run of the test says about the site."""
+
+    PASSED = "passed"
+    FAILED = "failed"  # on an assertion: the site lacks what the test asks for
+    BROKEN = "broken"  # the test itself, or the way to the site, is at fault
+    NONE_RAN = "none ran"
+    STOPPED = "stopped"  # by us, or by the deadline
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One browser run of the end-to-end test and its evidence."""
+
+    result: Result
+    reason: str  # one sentence; for a failure: which assertion, in the test's own words
+    line: int = 0  # of the test file, where it failed
+    console: tuple[str, ...] = ()
+    failed_requests: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+def read(results: Path, completed: Completed) -> Proof:
+    """Judge a finished run by its report, its exit code and nothing else."""
+    report = _report(results / "proof.json")
+    result, reason, line = _judge(report, completed)
+    return Proof(
+        result=result,
+        reason=reason,
+        line=line,
+        console=_words(report.get("console")),
+        failed_requests=_words(report.get("requests")),
+        evidence=collect(results),
+    )
+
+
+def collect(results: Path) -> tuple[Evidence, ...]:
+    """List the regular files below `results` that are evidence, never following a link."""
+    found = []
+    for folder, folders, names in os.walk(results, followlinks=False):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder) / name
+            info = path.lstat()
+            kind = KINDS.get(path.suffix)
+            if kind and stat.S_ISREG(info.st_mode) and info.st_size <= MAX_EVIDENCE_BYTES:
+                found.append(Evidence(kind, str(path), title=name))
+    return tuple(found[:50])
+
+
+def is_assertion(test: dict[str, Any]) -> bool:
+    """Say whether a failure means that the page lacks something, and not that the test is broken.
+
+    That is an AssertionError (Playwright's `expect` raises it too), or a time-out of a locator
+    after the page had loaded.
+    """
+    classes = test.get("classes") or []
+    if test.get("when") != "call" or not test.get("page_loaded"):
+        return False
+    if "builtins.AssertionError" in classes:
+        return True
+    message = str(test.get("message", ""))
+    return PLAYWRIGHT_TIMEOUT in classes and not message.startswith(NAVIGATIONS)
+
+
+def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, int]:
+    if completed.stopped:
+        return Result.STOPPED, "The proof was stopped.", 0
+    if completed.timed_out:
+        return Result.STOPPED, "The test did not end within its time limit.", 0
+    tests = [test for test in report.get("tests") or [] if isinstance(test, dict)]
+    errors = [error for error in report.get("errors") or [] if isinstance(error, dict)]
+    if errors:
+        return Result.BROKEN, f"It could not be collected: {_last(errors[0].get('message'))}", 0
+    if not tests:
+        return Result.NONE_RAN, f"No test ran. {_last(completed.output_tail)}", 0
+    failures = [test for test in tests if test.get("outcome") == "failed"]
+    broken = [test for test in failures if not is_assertion(test)]
+    if broken:
+        return Result.BROKEN, _told(broken[0]), _line(broken[0])
+    if failures:
+        return Result.FAILED, _told(failures[0]), _line(failures[0])
+    if completed.returncode == 0 and all(test.get("outcome") == "passed" for test in tests):
+        return Result.PASSED, f"{len(tests)} test{'s' * (len(tests) > 1)} passed.", 0
+    if any(test.get("outcome") == "skipped" for test in tests):
+        return Result.NONE_RAN, "A test was skipped; a skipped test proves nothing.", 0
+    return Result.BROKEN, f"pytest ended with code {completed.returncode}.", 0
+
+
+def _told(test: dict[str, Any]) -> str:
+    name = str((test.get("classes") or ["?"])[0]).rsplit(".", 1)[-1]
+    message = " ".join(str(test.get("message", "")).split("Call log:")[0].split())
+    loaded = "" if test.get("page_loaded") else " (no page had loaded)"
+    return f"{name}: {message[:600]}{loaded}"
+
+
+def _line(test: dict[str, Any]) -> int:
+    line = test.get("line")
+    return line if isinstance(line, int) else 0
+
+
+def _last(text: object) -> str:
+    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
+    return lines[-1][:600] if lines else ""
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(str(word)[:500] for word in value[:100]) if isinstance(value, list) else ()
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """Read the plugin's report if it is a plain file of a bearable size; {} otherwise."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            info = os.fstat(descriptor)
+            if stat.S_ISREG(info.st_mode) and info.st_size <= MAX_REPORT_BYTES:
+                report = json.loads(file.read())
+                return report if isinstance(report, dict) else {}
+    return {}

@@ -1,0 +1,81 @@
+"""Staging copies on this host: a keeper process each, ended by its pid and start time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tasks.outcome import DeploymentFacts
+from tasks.workspace.sandbox import Sandbox
+from tasks.workspace.site import SiteOrder, keep
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class LocalDeployer:
+    """Serves an exported commit on this host, on a loopback port of its own."""
+
+    sandbox: Sandbox
+    domain: str  # "localhost", or a name whose subdomains lead to this host
+
+    def deploy(self, order: SiteOrder, commit_sha: str) -> DeploymentFacts:
+        """Start a keeper for the site and return where it is live. Raises SiteError."""
+        pid, port = keep(self.sandbox, order)
+        return DeploymentFacts(
+            url=f"http://{order.host}:{port}",
+            commit_sha=commit_sha,
+            host=host_name(),
+            boot_id=boot_id(),
+            pid=pid,
+            pid_started=psutil.Process(pid).create_time(),
+        )
+
+
+def host_name() -> str:
+    """Return this host's name, as workers and deployments are recorded under it."""
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Return what changes when the host starts anew; "" where the system does not tell."""
+    with contextlib.suppress(OSError):
+        return BOOT_ID.read_text().strip()
+    return ""
+
+
+def is_alive(pid: int, pid_started: float) -> bool:
+    """Say whether this very process lives; a pid that was given to another does not count."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - pid_started) < 1.0
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def is_live(facts: DeploymentFacts) -> bool:
+    """Say whether the copy is served by this host, in this boot, right now."""
+    here = facts.host == host_name() and facts.boot_id == boot_id()
+    return here and is_alive(facts.pid, facts.pid_started)
+
+
+def end(pid: int, pid_started: float) -> None:
+    """End a keeper and its site; harmless if they are gone. Blocks for a second at most."""
+    if not is_alive(pid, pid_started):
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGTERM)
+    limit = time.monotonic() + 1
+    while is_alive(pid, pid_started) and time.monotonic() < limit:
+        time.sleep(0.02)
+    if is_alive(pid, pid_started):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
