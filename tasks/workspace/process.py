@@ -163,13 +163,13 @@ def output(command: Command, *, timeout_s: float, stdin: bytes = b"") -> bytes:
 
 def _output(command: Command, timeout_s: float, stdin: bytes) -> bytes:
     child = _spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with contextlib.ExitStack() as stack:
-        stack.callback(_close, child)
-        stack.callback(end_group, child)
-        try:
-            said, complained = child.communicate(stdin, timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise ProcessError(f"{command.argv[0]}: no end after {timeout_s:g} s") from error
+    try:
+        said, complained = child.communicate(stdin, timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(f"{command.argv[0]}: no end after {timeout_s:g} s") from error
+    finally:
+        end_group(child)
+        _close(child)
     if child.returncode != 0:
         message = complained.decode(errors="replace").strip()[-4000:]
         message = message or f"{command.argv[0]} ended with code {child.returncode}"
