@@ -1,0 +1,1 @@
+"""Marginalia: a small bookshop, rendered on the server."""
