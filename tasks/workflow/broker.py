@@ -1,0 +1,140 @@
+"""What django-q2 takes its messages from: nudges for the Task table, and ordinary messages.
+
+A nudge is made when somebody can take it and thrown away when it was taken. None is stored, so
+none can be lost, doubled, stale or in the wrong order: the row is the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils import timezone
+from django_q.brokers.orm import ORM
+from django_q.signing import SignedPackage
+
+from tasks.models import Task
+from tasks.workflow import board
+from tasks.workflow.board import Board, Seat
+
+logger = logging.getLogger(__name__)
+
+TURN_S = 0.5  # one dequeue; between two, the pusher looks whether it has to stop
+ORDINARY_EVERY_S = 0.5  # schedules are in no hurry, and the parent sleeps when it finds nothing
+LOOK_EVERY_S = 1.0  # due times and leases run out without a write that could be noticed
+OUTAGE_PAUSE_S = 1.0
+WORK = "tasks.workflow.worker.work"
+
+Message = tuple[int | None, str]  # what to acknowledge (None: nothing), and a signed package
+
+
+class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
+    """The parent's queue for schedules, and the Task table for everything else."""
+
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
+        self._start_over()
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._changes = watch_changes()
+        self._looked_at = self._served_ordinary_at = float("-inf")
+
+    def dequeue(self) -> list[Message] | None:
+        """Return one message, or None after half a second without any. Blocks.
+
+        An exception would cost ten seconds and the pusher, so a database that is away is
+        waited for here.
+        """
+        try:
+            return self._ordinary() or self._await_work(board.current())
+        except DatabaseError as error:
+            logger.warning("The database does not answer; waiting for it: %s", error)
+            connection.close()
+            time.sleep(OUTAGE_PAUSE_S)
+            return None
+
+    def _ordinary(self) -> list[Message] | None:
+        if time.monotonic() - self._served_ordinary_at < ORDINARY_EVERY_S:
+            return None
+        messages: list[Message] | None = super().dequeue()
+        if not messages:
+            self._served_ordinary_at = time.monotonic()
+        return messages
+
+    def _await_work(self, shared: Board) -> list[Message] | None:
+        until = time.monotonic() + TURN_S
+        while time.monotonic() < until:
+            if self._is_nudge_due(shared):
+                shared.nudge_sent()
+                return [(None, new_nudge())]
+            time.sleep(self._changes.interval_s)
+        return None
+
+    def _is_nudge_due(self, shared: Board) -> bool:
+        """Say whether there is work and somebody to do it.
+
+        Without an idle worker the pusher would block with the nudge in hand, and shutdown with
+        it. One nudge at a time: until its worker has looked, the row still seems to be free.
+        Changes stay unread meanwhile, so the table is looked at once somebody is idle again.
+        """
+        if shared.is_draining or shared.is_nudge_under_way or not shared.may_be_idle():
+            return False
+        is_time = time.monotonic() - self._looked_at >= LOOK_EVERY_S
+        if not (self._changes.seen() or is_time):
+            return False
+        self._looked_at = time.monotonic()
+        return Task.objects.claimable(timezone.now()).exists() and bool(shared.workers(Seat.IDLE))
+
+
+class SQLiteChanges:
+    """Notices that another connection has written, by asking for one number in shared memory."""
+
+    def __init__(self) -> None:
+        self.interval_s = float(settings.CHIMERA.poll_interval_s)
+        self._version: int | None = None
+
+    def seen(self) -> bool:
+        """Say whether the database has changed since the last call."""
+        with connection.cursor() as cursor:
+            version = int(cursor.execute("PRAGMA data_version").fetchone()[0])
+        changed = version != self._version
+        self._version = version
+        return changed
+
+
+class Ticks:
+    """For databases that can't be asked: each quarter of a second something may have changed."""
+
+    interval_s = 0.25
+
+    def seen(self) -> bool:
+        """Say yes."""
+        return True
+
+
+def watch_changes() -> SQLiteChanges | Ticks:
+    """Return the cheapest way to notice changes in this database."""
+    return SQLiteChanges() if connection.vendor == "sqlite" else Ticks()
+
+
+def new_nudge() -> str:
+    """Return a message that makes a worker look at the table; it says nothing else."""
+    nudge = {
+        "id": uuid4().hex,
+        "name": "nudge",
+        "func": WORK,
+        "args": (),
+        "kwargs": {},
+        "started": timezone.now(),
+    }
+    signed: str = SignedPackage.dumps(nudge)
+    return signed

@@ -1,0 +1,137 @@
+"""The main process of a cluster: it starts django-q2, watches it, and ends it with all it has.
+
+django-q2 alone lives on in pieces: without its main process, without its sentinel, with a queue
+that a killed worker has locked. Here a cluster is whole or gone, and gone means exit code 1,
+so whatever supervises it starts a new one. Running phases are taken up from their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from django.db import connections
+from django.utils import timezone
+from django_q.cluster import Cluster
+from django_q.conf import Conf
+
+from tasks.models import Task
+from tasks.workflow import board, worker
+from tasks.workflow.board import Board, Seat
+from tasks.workflow.housekeeping import Housekeeper
+from tasks.workspace import leash
+
+logger = logging.getLogger(__name__)
+
+DRAIN_S = 27.0  # for running phases to come to a checkpoint
+HURRIED_DRAIN_S = 2.0  # after a second signal, and before a wedged cluster is given up
+STOP_S = 3.0  # for idle processes to end; together with DRAIN_S within the promised 30 s
+TICK_S = 0.25
+
+
+def run(*, run_once: bool = False) -> int:
+    """Run a cluster until it is told to stop; return its exit code. Blocks.
+
+    With `run_once` it ends by itself once nothing is left to claim.
+    """
+    shared = board.install(seats=2 * Conf.WORKERS + 8)
+    leash.leash_forks(led_by=os.getpid(), lead_group=_lead_group)
+    worker.follow_django_q()
+    connections.close_all()  # a SQLite connection must not cross a fork
+    cluster = Cluster()
+    stop = _StopSignal(shared)
+    cluster.start()
+    # Threads only from here on: a fork copies no thread, but every lock that one holds.
+    housekeeper = Housekeeper(shared)
+    housekeeper.start()
+    try:
+        return _watch(cluster, shared, stop, housekeeper, run_once=run_once)
+    finally:
+        housekeeper.stop()
+        end_group(cluster.sentinel)
+
+
+class _StopSignal:
+    """SIGTERM and SIGINT: the first asks for a drain, the second for haste."""
+
+    def __init__(self, shared: Board) -> None:
+        self._shared = shared
+        self.count = 0
+        signal.signal(signal.SIGTERM, self._take)
+        signal.signal(signal.SIGINT, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self._shared.drain()
+
+
+def _watch(
+    cluster: Cluster, shared: Board, stop: _StopSignal, housekeeper: Housekeeper, *, run_once: bool
+) -> int:
+    """Wait for the first thing that ends the cluster, and end it; return the exit code."""
+    while True:
+        ended = multiprocessing.connection.wait([cluster.sentinel.sentinel], timeout=TICK_S)
+        if stop.count:
+            logger.info("Stopping: no task is claimed any more, running phases are asked to stop")
+            return 0 if drain(cluster, shared, stop, DRAIN_S) else 1
+        if ended:
+            logger.critical("The sentinel died; ending its processes")
+            return 1
+        if housekeeper.is_wedged:
+            logger.critical("There is work, a worker is idle, and no message gets through")
+            drain(cluster, shared, stop, HURRIED_DRAIN_S)
+            return 1
+        if run_once and _is_all_done(shared):
+            return 0 if drain(cluster, shared, stop, DRAIN_S) else 1
+
+
+def drain(cluster: Cluster, shared: Board, stop: _StopSignal, limit_s: float) -> bool:
+    """Let everything come to its end; True if no worker is left with work in hand.
+
+    Blocks for `limit_s` and three seconds at most.
+    """
+    shared.drain()
+    _await_idle(cluster, shared, stop, limit_s)
+    # The sentinel may have died with the event's lock in hand, so this thread may hang for ever.
+    threading.Thread(target=cluster.stop_event.set, daemon=True).start()
+    cluster.sentinel.join(timeout=STOP_S)
+    return not shared.workers(Seat.BUSY)
+
+
+def _await_idle(cluster: Cluster, shared: Board, stop: _StopSignal, limit_s: float) -> None:
+    until = time.monotonic() + limit_s
+    signals_seen = stop.count
+    while shared.workers(Seat.BUSY) and cluster.sentinel.is_alive():
+        if stop.count > max(signals_seen, 1):
+            until = min(until, time.monotonic() + HURRIED_DRAIN_S)
+            signals_seen = stop.count
+        if time.monotonic() >= until:
+            return
+        time.sleep(TICK_S / 5)
+
+
+def end_group(sentinel: multiprocessing.Process) -> None:
+    """Kill what is left of the sentinel's group, and reap the sentinel itself."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(sentinel.pid or 0, signal.SIGKILL)
+    sentinel.join(timeout=STOP_S)
+    if sentinel.is_alive():
+        logger.critical("The sentinel cannot be ended")
+        os._exit(1)  # an orderly exit would wait for it
+
+
+def _is_all_done(shared: Board) -> bool:
+    busy = shared.is_nudge_under_way or shared.workers(Seat.BUSY)
+    return not busy and not Task.objects.claimable(timezone.now()).exists()
+
+
+def _lead_group() -> None:
+    """Begin a group with the sentinel: it gets no Ctrl-C, and can be ended as a whole."""
+    os.setpgid(0, 0)

@@ -1,0 +1,121 @@
+"""What the main process of a cluster does beside watching: threads with connections of their own.
+
+Housekeeping is no schedule in the pool, where busy workers would starve it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from tasks.models import Task, Worker
+from tasks.workflow import reaper
+from tasks.workflow.board import Board, Seat
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY_S = 1.0
+PROBE_EVERY_S = 60.0  # while there is trouble
+WEDGED_AFTER_S = 15.0
+SUSPECT_WEDGED_AFTER_S = 3.0  # once an idle worker was killed: it may have locked the queue
+
+
+class Housekeeper(threading.Thread):
+    """Sweeps each second, and notices when messages stop getting through."""
+
+    def __init__(self, shared: Board) -> None:
+        super().__init__(name="housekeeper", daemon=True)
+        self._board = shared
+        self._stopping = threading.Event()
+        self._wedge = WedgeWatch()
+        self._probe = Probe()
+        self.is_wedged = False
+
+    def start(self) -> None:
+        """Start sweeping, and probing beside it."""
+        self._probe.start()
+        super().start()
+
+    def stop(self) -> None:
+        """Stop after the sweep at hand. Blocks for two seconds at most."""
+        self._stopping.set()
+        self.join(timeout=2)
+
+    def run(self) -> None:
+        """Sweep until stopped. A sweep that fails, for whatever reason, must not be the last."""
+        ended_since: datetime | None = datetime.min.replace(tzinfo=UTC)  # once, look at all
+        while not self._stopping.is_set():
+            try:
+                reaper.sweep(timezone.now(), ended_since)
+                ended_since = None
+                self._show_trouble()
+                self._watch_for_wedge()
+            except Exception:
+                logger.exception("Housekeeping failed; trying again")
+                connections.close_all()
+            self._stopping.wait(SWEEP_EVERY_S)
+        connections.close_all()
+
+    def _show_trouble(self) -> None:
+        trouble = self._probe.trouble
+        rows = Worker.objects.filter(cluster=self._board.cluster).exclude(trouble=trouble)
+        if rows.exists():  # a write each second would wake every process that waits for changes
+            rows.update(trouble=trouble)
+
+    def _watch_for_wedge(self) -> None:
+        for seated in self._board.remove_dead():
+            logger.warning("Worker %d was ended while %s", seated.process.pid, seated.seat.name)
+            self._wedge.is_suspect |= seated.seat == Seat.IDLE
+        can_serve = bool(self._board.workers(Seat.IDLE)) and not self._board.is_draining
+        has_work = can_serve and Task.objects.claimable(timezone.now()).exists()
+        self.is_wedged = self._wedge.look(
+            has_work=has_work, dispatched_at=self._board.dispatched_at, now=time.monotonic()
+        )
+
+
+class WedgeWatch:
+    """Decides how long work may wait beside an idle worker. Times in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.is_suspect = False
+        self._waiting_since: float | None = None
+
+    def look(self, *, has_work: bool, dispatched_at: float, now: float) -> bool:
+        """Say whether nobody can take the work that waits, as far as one can tell by now."""
+        if not has_work:
+            self._waiting_since = None
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = now
+        elif dispatched_at > self._waiting_since:
+            self._waiting_since = dispatched_at
+            self.is_suspect = False
+        patience_s = SUSPECT_WEDGED_AFTER_S if self.is_suspect else WEDGED_AFTER_S
+        return now - self._waiting_since > patience_s
+
+
+class Probe(threading.Thread):
+    """Finds out whether this host can make proofs; asks again only while it cannot."""
+
+    def __init__(self) -> None:
+        super().__init__(name="probe", daemon=True)
+        self.trouble = ""
+
+    def run(self) -> None:
+        """Probe until there is no trouble."""
+        from tasks.workspace import probe  # the browser's door: main alone needs it
+
+        options = settings.CHIMERA
+        while True:
+            cache = options.home / "cache"
+            self.trouble = probe.find_trouble(options.sandbox, options.chromium, cache)
+            if not self.trouble:
+                return
+            logger.warning("This host cannot do its work: %s", self.trouble)
+            time.sleep(PROBE_EVERY_S)
