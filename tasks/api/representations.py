@@ -1,0 +1,116 @@
+"""How rows look in JSON: the names and the shapes of the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.urls import reverse
+
+from tasks.lifecycle import Status
+from tasks.models import Artifact, PhaseRun, Task, Worker
+
+
+def instant(moment: datetime | None) -> str | None:
+    """Return a time in UTC to the second, as in 2030-01-31T10:30:05Z."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def receipt(task: Task) -> dict[str, Any]:
+    """Return what a caller gets for a new task."""
+    return {
+        "task_id": task.task_id,
+        "status": task.status,
+        "created_at": instant(task.created_at),
+        "project": task.project.name,
+    }
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """Return a task as it stands; `result` is there when it is completed."""
+    body: dict[str, Any] = {
+        "task_id": task.task_id,
+        "status": task.status,
+        "phase": task.phase,
+        "progress": task.progress,
+    }
+    if task.status == Status.COMPLETED:
+        body["result"] = result_json(task)
+    body |= {"created_at": instant(task.created_at), "started_at": instant(task.started_at)}
+    if task.completed_at is not None:
+        body |= {"completed_at": instant(task.completed_at), "duration": task.duration_s}
+    return body | {
+        "project": task.project.name,
+        "feature": task.feature,
+        "target_url": task.target_url,
+        "staging_url": task.staging_url,
+        "priority": task.priority,
+        "reason": task.reason,
+        "hold": task.hold,
+        "stopped_in": task.stopped_in,
+        "rounds": task.rounds,
+        "max_retries": task.max_retries,
+        "branch": task.branch,
+        "base_sha": task.base_sha,
+        "test_sha": task.test_sha,
+        "code_sha": task.code_sha,
+        "red_reason": task.red_reason,
+    }
+
+
+def result_json(task: Task) -> dict[str, Any]:
+    """Return what a completed task has produced."""
+    return {
+        "test_path": task.test_path,
+        "code_pr_id": f"local-{task.task_id}",
+        "review_decision": task.review_decision,
+        "deployment_url": task.deployment_url,
+        "validation_status": task.validation_status,
+    }
+
+
+def run_json(run: PhaseRun) -> dict[str, Any]:
+    """Return one try at a phase; `verdict` and `finished_at` are null while it lasts."""
+    return {
+        "run": run.number,
+        "phase": run.phase,
+        "round": run.round,
+        "attempt": run.attempt,
+        "verdict": run.verdict or None,
+        "reason": run.reason,
+        "findings": run.findings,
+        "facts": run.facts,
+        "cost_usd": run.cost_usd,
+        "worker": run.worker,
+        "started_at": instant(run.started_at),
+        "finished_at": instant(run.finished_at),
+    }
+
+
+def artifact_json(artifact: Artifact) -> dict[str, Any]:
+    """Return what is known of a piece of evidence, and where to fetch it."""
+    task_id = artifact.task.task_id
+    return {
+        "id": artifact.pk,
+        "run": artifact.phase_run.number,
+        "phase": artifact.phase_run.phase,
+        "kind": artifact.kind,
+        "title": artifact.title,
+        "path": artifact.path,
+        "sha256": artifact.sha256,
+        "size_bytes": artifact.size_bytes,
+        "created_at": instant(artifact.created_at),
+        "url": reverse("task-artifact", kwargs={"task_id": task_id, "pk": artifact.pk}),
+    }
+
+
+def worker_json(worker: Worker) -> dict[str, Any]:
+    """Return a worker and the task in its hand, if it has one."""
+    return {
+        "host": worker.host,
+        "pid": worker.pid,
+        "task": worker.task.task_id if worker.task else None,
+        "phase": worker.task.phase if worker.task else None,
+        "last_seen": instant(worker.seen_at),
+        "trouble": worker.trouble,
+    }
