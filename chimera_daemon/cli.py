@@ -19,7 +19,7 @@ from rich.text import Text
 
 from chimera_daemon import display
 from chimera_daemon.client import ChimeraClient
-from chimera_daemon.errors import ChimeraError, ProblemError, WaitTimeoutError
+from chimera_daemon.errors import ChimeraError, WaitTimeoutError
 from chimera_daemon.values import Task
 
 FAILED = 3
@@ -42,24 +42,12 @@ class Commands(click.Group):
         except WaitTimeoutError as error:
             click.echo(f"{error}", err=True)
             ctx.exit(TIMED_OUT)
-        except ProblemError as error:
-            click.echo(_explain(error), err=True)
-            ctx.exit(1)
         except ChimeraError as error:
-            click.echo(f"{error}", err=True)
+            click.echo(display.printable(str(error), 2000), err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("Stopped looking; the task goes on.", err=True)
             ctx.exit(STOPPED)
-
-
-def _explain(error: ProblemError) -> str:
-    lines = [display.printable(str(error), 1000)]
-    for item in error.problem.document.get("errors") or ():
-        if isinstance(item, dict) and item.get("detail"):
-            where = item.get("pointer") or item.get("field") or ""
-            lines.append(display.printable(f"  {where}: {item['detail']}", 500))
-    return "\n".join(lines)
 
 
 @click.group()

@@ -112,7 +112,7 @@ class PhaseRun:
     def from_json(cls, data: Mapping[str, Any]) -> PhaseRun:
         """Read one try. Raises KeyError where it has no number or phase."""
         return cls(
-            number=int(data["number"]),
+            number=int(data["run"]),
             phase=str(data["phase"]),
             round=int(data.get("round") or 0),
             attempt=int(data.get("attempt") or 1),
