@@ -99,6 +99,7 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = CHIMERA.home / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # whitenoise warns where it is not there
 WHITENOISE_USE_FINDERS = True  # a checkout serves its own files, with no collectstatic step
 
 CSRF_USE_SESSIONS = True  # no token in a cookie that another port of this host could read
@@ -106,6 +107,27 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
+
+# One process serves sockets and reads the events for them (tasks/dashboard/tailer.py), so its
+# own memory is enough. Sockets read the rows themselves after a nudge that found no room.
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 1000}}
+}
+
+# The API: JSON in and out, pages for people with a browser; closed where a view names nobody.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks.api.auth.DenyAll"],
+    "DEFAULT_PARSER_CLASSES": ["tasks.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "tasks.api.renderers.SafeJSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks.api.renderers.LenientNegotiation",
+    "EXCEPTION_HANDLER": "tasks.api.problems.exception_handler",
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # of any body; chimera_site/gate.py holds it before Django
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # The longest phase, plus what one worker may go on claiming for; see docs/architecture.md.
 _LONGEST_TASK_S = 6 * 3600
