@@ -1,0 +1,25 @@
+"""ASGI entry point: pages, API and the live feed, behind the gate."""
+
+import os
+import warnings
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chimera_site.settings")
+django_application = get_asgi_application()
+
+# These read settings and models, so they come after Django is set up.
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+from chimera_site import daphne_limit  # noqa: E402
+from chimera_site.gate import Gate  # noqa: E402
+from tasks.api import health  # noqa: E402, F401 - starts the clock of /health
+from tasks.dashboard.routing import websocket_urlpatterns  # noqa: E402
+
+# Static files are small and are read whole; what is large is sent by tasks/api/evidence.py.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
+
+daphne_limit.install()
+application = Gate(
+    ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websocket_urlpatterns)})
+)
