@@ -25,6 +25,13 @@ FILE_KEYS = {
 }
 
 
+# What installing a project's dependencies may need to reach its registries; nothing else gets it.
+NETWORK_NAMES = (
+    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR "
+    "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NODE_EXTRA_CA_CERTS PIP_CERT PIP_INDEX_URL "
+    "PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY"
+).split()
+
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -55,6 +62,7 @@ class Options:
     max_deployments: int
     demo: bool
     auth: str
+    network_env: Mapping[str, str]
 
 
 def default_home() -> Path:
@@ -89,6 +97,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
         max_deployments=pick.whole("CHIMERA_MAX_DEPLOYMENTS", 20, 1, 1000),
         demo=pick.whole("CHIMERA_DEMO", 1, 0, 1) == 1,
         auth=pick.one_of("CHIMERA_AUTH", "auto", ["auto", "off"]),
+        network_env={name: environ[name] for name in NETWORK_NAMES if environ.get(name)},
     )
 
 

@@ -91,7 +91,7 @@ def prove(
     with tempfile.TemporaryDirectory(prefix="chimera-plugin-") as folder:
         plugins = Path(folder)
         shutil.copy(PLUGIN, plugins / "chimera_proof.py")
-        jail = _jail(sandbox, order, plugins)
+        jail = _jail(sandbox, order, plugins, Network.ROOM if room.pid else Network.NONE)
         argv = _pytest_call(sandbox, jail, order, room.base_url)
         command = sandbox.command(jail, argv, room_pid=room.pid)
         return run(command, timeout_s=order.timeout_s, log=log, should_stop=should_stop)
@@ -128,7 +128,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _jail(sandbox: Sandbox, order: ProofOrder, plugins: Path) -> Jail:
+def _jail(sandbox: Sandbox, order: ProofOrder, plugins: Path, network: Network) -> Jail:
     launch = {
         "executable_path": order.chromium,
         "chromium_sandbox": sandbox.is_on or os.geteuid() != 0,
@@ -144,7 +144,7 @@ def _jail(sandbox: Sandbox, order: ProofOrder, plugins: Path) -> Jail:
     if video := _video_folder(order.cache):
         mounts.append(Mount(video, VIDEO))
         env["PLAYWRIGHT_BROWSERS_PATH"] = VIDEO if sandbox.is_on else str(video)
-    jail = Jail(order.tests, mounts=tuple(mounts), network=Network.ROOM, is_browser=True)
+    jail = Jail(order.tests, mounts=tuple(mounts), network=network, is_browser=True)
     env["PYTHONPATH"] = sandbox.inside(jail, plugins)
     env["CHIMERA_PROOF_REPORT"] = sandbox.inside(jail, order.results / "proof.json")
     return Jail(**{**jail.__dict__, "env": env})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import time
@@ -24,7 +25,6 @@ class LocalDeployer:
     """Serves an exported commit on this host, on a loopback port of its own."""
 
     sandbox: Sandbox
-    domain: str  # "localhost", or a name whose subdomains lead to this host
 
     def deploy(self, order: SiteOrder, commit_sha: str) -> DeploymentFacts:
         """Start a keeper for the site and return where it is live. Raises SiteError."""
@@ -37,6 +37,13 @@ class LocalDeployer:
             pid=pid,
             pid_started=psutil.Process(pid).create_time(),
         )
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Make an empty folder for a staging copy; what an earlier try left there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def host_name() -> str:

@@ -1,0 +1,267 @@
+"""The bench that a phase works at: its order, its tools, its clock.
+
+Nothing on it outlives the try. Every tree comes anew from a commit, so a phase can be taken up
+by any worker on any host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks import agents
+from tasks.agents.base import Brief, Report, Role
+from tasks.agents.prompts import with_prompt
+from tasks.outcome import Evidence, TestReport
+from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
+from tasks.workspace import browser, proof
+from tasks.workspace.environment import Environment, Installer
+from tasks.workspace.git import Repository
+from tasks.workspace.process import Completed, Log, arguments, output, run
+from tasks.workspace.project_tests import run_tests
+from tasks.workspace.sandbox import Jail, Mount, Network
+from tasks.workspace.site import Room, SiteOrder, doorway, running
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that one try at a phase may use. `folder` keeps what it leaves behind."""
+
+    order: Order
+    host: Host
+    folder: Path
+    log: Log
+    deadline: float  # of time.monotonic()
+    should_stop: Callable[[], bool]
+
+    def left_s(self) -> float:
+        """Return the seconds left, more than none. Raises InterruptedRunError, OutOfTimeError."""
+        if self.should_stop():
+            raise InterruptedRunError
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise OutOfTimeError
+        return left
+
+    @cached_property
+    def repository(self) -> Repository:
+        """Return the project's own repository of this host, with the commits that are needed."""
+        path = self.host.home / "repositories" / f"{self.order.project.name}.git"
+        checkpoint = self.order.checkpoint
+        needed = [checkpoint.base_sha, checkpoint.test_sha, checkpoint.draft_sha]
+        if path.exists() and checkpoint.base_sha:
+            repository = Repository.open(path)
+            if all(repository.exists(sha) for sha in needed if sha):
+                return repository
+        self.log.line(f"fetching {self.order.project.repository}")
+        url = self.order.project.repository
+        return Repository.clone_or_fetch(path, url, timeout_s=self.left_s())
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give an empty folder that is gone when the block ends."""
+        base = self.host.home / "scratch"
+        base.mkdir(parents=True, exist_ok=True)
+        folder = Path(
+            tempfile.mkdtemp(prefix=f"{self.order.task_id}-{self.order.fence}-", dir=base)
+        )
+        try:
+            yield folder
+        finally:
+            remove(folder)
+
+    @contextlib.contextmanager
+    def tree(self, sha: str) -> Iterator[Path]:
+        """Give an export of a commit, gone when the block ends."""
+        with self.scratch() as folder:
+            self.repository.export(sha, folder / "tree")
+            yield folder / "tree"
+
+    def install(self, tree: Path) -> Environment:
+        """Make what the project needs to run. Raises InstallError."""
+        installer = Installer(
+            self.host.sandbox,
+            self.order.project.install_command,
+            self.host.home / "environments",
+            self.host.network_env,
+        )
+        return installer.install(tree, self.log, self.left_s(), self.should_stop)
+
+    def site_order(self, tree: Path, environment: Environment, log: Path) -> SiteOrder:
+        """Return how the project's site is served from a copy of its tree."""
+        project = self.order.project
+        return SiteOrder(
+            argv=lambda port: arguments(project.serve_command, {"port": str(port)}),
+            jail=environment.jail(tree),
+            host=f"{self.order.task_id}.{self.host.staging_domain}",
+            health_path=project.health_path,
+            log=log,
+        )
+
+    @contextlib.contextmanager
+    def site(self, tree: Path, environment: Environment) -> Iterator[Room]:
+        """Serve a copy of the site until the block ends. Raises SiteError."""
+        order = self.site_order(tree, environment, self.folder / "site.log")
+        self.left_s()
+        with running(self.host.sandbox, order, self.should_stop) as room:
+            self.log.line(f"the site is healthy at {room.base_url}")
+            yield room
+
+    def own_tests(self, tree: Path, environment: Environment) -> TestReport:
+        """Run the project's own tests. Raises TestRunError."""
+        report = run_tests(
+            self.host.sandbox,
+            environment,
+            tree,
+            self.order.project.test_command,
+            self.folder / "tests",
+            self.log,
+            self.left_s(),
+            self.should_stop,
+        )
+        self.left_s()
+        return report
+
+    def prove(self, room: Room) -> proof.Proof:
+        """Run the test, as phase 2 committed it, in a browser against the room's site."""
+        checkpoint = self.order.checkpoint
+        chromium = browser.find_chromium(self.host.chromium)
+        results = self.folder / "proof"
+        with self.scratch() as tests:
+            write_test(tests, checkpoint.test_path, self.pristine_test())
+            order = browser.ProofOrder(
+                tests, checkpoint.test_path, results, chromium, self.host.home / "cache", 120
+            )
+            places = self.host.home / "run"
+            with browser.slot(places, self.host.max_browsers, self.should_stop):
+                self.left_s()
+                self.log.line(f"proving {checkpoint.test_path} against {room.base_url}")
+                done = browser.prove(self.host.sandbox, order, room, self.log, self.should_stop)
+        seen = proof.read(results, done)
+        if seen.result == proof.Result.STOPPED:
+            self.left_s()
+        self.log.line(f"the test {seen.result}: {seen.reason}")
+        return seen
+
+    def doorway(self, port: int, base_url: str) -> contextlib.AbstractContextManager[Room]:
+        """Give a room that leads to one port of this machine only."""
+        return doorway(self.host.sandbox, port, base_url)
+
+    def pristine_test(self) -> bytes:
+        """Return the test file from the commit that phase 2 made."""
+        checkpoint = self.order.checkpoint
+        content = self.repository.read(checkpoint.test_sha, checkpoint.test_path)
+        if content is None:
+            raise LookupError(f"{checkpoint.test_path} is not in {checkpoint.test_sha}")
+        return content
+
+    def ask(
+        self,
+        role: Role,
+        specification: str,
+        workspace: Path,
+        environment: Environment,
+        *,
+        test_path: str,
+        diff: str = "",
+    ) -> Report:
+        """Have an agent work in `workspace`; a reviewer may only read. Raises AgentError."""
+        agent = agents.find(specification)
+        order = self.order
+        brief = Brief(
+            role=role,
+            task_id=order.task_id,
+            feature=order.feature,
+            start_path=order.start_path,
+            test_path=test_path,
+            round=order.round,
+            findings=order.findings,
+            diff=diff,
+        )
+        network = Network.HOST if order.project.agent_network else Network.NONE
+        jail = environment.jail(workspace, writable=role != Role.REVIEWER, network=network)
+        with self.scratch() as folder:
+            self.log.line(f"{role}: {agent.name}")
+            report = agent.work(with_prompt(brief), BenchShell(self, jail, folder))
+        self.left_s()
+        return report
+
+    def check(self, argv: Sequence[str], tree: Path) -> Completed:
+        """Run one of our own checks on a tree that it may only read."""
+        call = self.host.sandbox.command(Jail(tree), argv)
+        return run(call, timeout_s=self.left_s(), should_stop=self.should_stop)
+
+    def output(self, argv: Sequence[str], tree: Path) -> bytes:
+        """Return all that one of our own checks prints. Raises ProcessError when it fails."""
+        return output(self.host.sandbox.command(Jail(tree), argv), timeout_s=self.left_s())
+
+    def message(self, prefix: str, body: str) -> str:
+        """Return a commit message: the feature in one line, then what the commit is."""
+        subject = prefix + " ".join(self.order.feature.split())
+        return f"{subject[:72]}\n\n{body}\nTask: {self.order.task_id}\n"
+
+    def keep(self, name: str, content: str, kind: str, title: str) -> Evidence:
+        """Write a text into the folder of this try and return it as evidence."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, errors="replace")
+        return Evidence(kind, str(path), title)
+
+    def site_log(self) -> tuple[Evidence, ...]:
+        """Return what the site printed in this try, if it printed anything."""
+        path = self.folder / "site.log"
+        return (Evidence("log", str(path), "site.log"),) if path.is_file() else ()
+
+
+@dataclass(frozen=True)
+class BenchShell:
+    """The shell that an agent gets: the sandbox, with the workspace as its folder."""
+
+    bench: Bench
+    jail: Jail
+    scratch: Path
+
+    @property
+    def workspace(self) -> str:
+        """Return the workspace's path as a command sees it."""
+        return self.bench.host.sandbox.inside(self.jail, self.jail.workspace)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        readable: Sequence[Path] = (),
+        env: dict[str, str] | None = None,
+    ) -> Completed:
+        """Run `argv` to its end; `readable` host paths are visible to it, read-only."""
+        mounts = (*self.jail.mounts, *(Mount(path, str(path)) for path in readable))
+        jail = Jail(
+            **{**self.jail.__dict__, "mounts": mounts, "env": {**self.jail.env, **(env or {})}}
+        )
+        call = self.bench.host.sandbox.command(jail, argv)
+        return run(
+            call,
+            timeout_s=self.bench.left_s(),
+            log=self.bench.log,
+            stdin=stdin,
+            should_stop=self.bench.should_stop,
+        )
+
+
+def write_test(folder: Path, test_path: str, content: bytes) -> None:
+    """Lay the test alone into an empty folder of ours, at its path in the repository."""
+    target = folder / test_path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that hostile code could write to, never following its links."""
+    shutil.rmtree(folder, ignore_errors=True)

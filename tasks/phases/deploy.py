@@ -1,0 +1,45 @@
+"""Phase 6: the reviewed commit, exactly it, goes live on staging."""
+
+from __future__ import annotations
+
+from tasks.lifecycle import Verdict
+from tasks.outcome import DeploymentFacts, Finding, Outcome
+from tasks.phases.base import rejected
+from tasks.phases.bench import Bench
+from tasks.workspace import staging
+from tasks.workspace.environment import InstallError
+from tasks.workspace.site import SiteError
+
+
+def run(bench: Bench) -> Outcome:
+    """Serve the code commit from a keeper of its own; a site that won't start goes back."""
+    try:
+        live = deploy(bench)
+    except (SiteError, InstallError) as error:
+        return rejected(str(error), Finding("deploy", str(error)), evidence=bench.site_log())
+    return Outcome(
+        Verdict.PASSED,
+        f"Commit {live.commit_sha[:10]} is live at {live.url}.",
+        checkpoint={"deployment_url": live.url},
+        facts={"url": live.url, "commit_sha": live.commit_sha},
+        deployment=live,
+        evidence=bench.site_log(),
+    )
+
+
+def deploy(bench: Bench) -> DeploymentFacts:
+    """Export the code commit to a folder of its own and serve it.
+
+    Raises SiteError, InstallError.
+    """
+    order, host = bench.order, bench.host
+    folder = host.home / "staging" / order.task_id / str(order.fence) / str(order.round)
+    tree = staging.fresh_folder(folder) / "tree"
+    bench.repository.export(order.checkpoint.code_sha, tree)
+    environment = bench.install(tree)
+    bench.left_s()
+    site = bench.site_order(tree, environment, bench.folder / "site.log")
+    deployer = staging.LocalDeployer(host.sandbox)
+    live = deployer.deploy(site, order.checkpoint.code_sha)
+    bench.log.line(f"{live.commit_sha[:10]} is live at {live.url}, kept by process {live.pid}")
+    return live

@@ -1,0 +1,125 @@
+"""Phase 4: an agent changes the code; Chimera commits it once the test passes on a local copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.agents.base import Role
+from tasks.lifecycle import Verdict
+from tasks.outcome import Evidence, Finding, Outcome, TestReport
+from tasks.phases.base import rejected
+from tasks.phases.bench import Bench
+from tasks.workspace import checkout
+from tasks.workspace.environment import Environment, InstallError
+from tasks.workspace.proof import Result
+from tasks.workspace.site import SiteError, tail
+
+
+def run(bench: Bench) -> Outcome:
+    """Ask the coder for a change, refuse what it may not touch, and see the test pass."""
+    checkpoint = bench.order.checkpoint
+    with bench.scratch() as folder:
+        start = checkpoint.draft_sha or checkpoint.test_sha
+        workspace = checkout.create(bench.repository, start, folder / "work")
+        report = bench.ask(
+            Role.CODER,
+            bench.order.project.coder,
+            workspace.folder,
+            _tools(bench, workspace.folder),
+            test_path=checkpoint.test_path,
+        )
+        imported = bench.repository.import_tree(workspace.folder, base=start)
+    refusals = refused_changes(bench, imported.tree)
+    if refusals:
+        return rejected(refusals[0].message, *refusals, cost_usd=report.cost_usd)
+    sha = bench.repository.commit(imported.tree, [checkpoint.test_sha], _message(bench))
+    findings, evidence = _try_out(bench, sha)
+    diff = bench.repository.diff(checkpoint.test_sha, sha)
+    evidence = (*evidence, bench.keep("change.diff", diff, "diff", "change.diff"))
+    if findings:
+        return rejected(
+            findings[0].message,
+            *findings,
+            checkpoint={"draft_sha": sha},
+            evidence=evidence,
+            cost_usd=report.cost_usd,
+        )
+    return Outcome(
+        Verdict.PASSED,
+        "The test passes on a local copy, and the project's own tests fail nowhere new.",
+        checkpoint={"draft_sha": sha, "code_sha": sha},
+        facts={"code_sha": sha},
+        evidence=evidence,
+        cost_usd=report.cost_usd,
+    )
+
+
+def _tools(bench: Bench, folder: Path) -> Environment:
+    """Return the project's environment for the coder; a draft that broke it gets none."""
+    try:
+        return bench.install(folder)
+    except InstallError as error:
+        bench.log.line(str(error))
+        return Environment(None, "")
+
+
+def refused_changes(bench: Bench, tree: str) -> list[Finding]:
+    """Return a finding for each path that a coder may not change, and one for no change at all."""
+    checkpoint, project = bench.order.checkpoint, bench.order.project
+    changed = [change.path for change in bench.repository.changed(checkpoint.test_sha, tree)]
+    if not changed:
+        return [Finding("no-change", "Nothing was changed.")]
+    protected = (project.e2e_folder, *project.protected_paths)
+    return [
+        Finding("protected-path", f"{path} may not be changed.", path)
+        for path in changed
+        if any(path == name or path.startswith(f"{name}/") for name in protected)
+    ]
+
+
+def newly_failing(baseline: TestReport, now: TestReport) -> list[Finding]:
+    """Return a finding for each of the project's tests that broke or vanished."""
+    broken = sorted(now.failed - baseline.failed)
+    vanished = sorted(baseline.ran - now.ran)
+    return [
+        *(
+            Finding("broken-test", f"{name} passed before the change and fails now.")
+            for name in broken
+        ),
+        *(
+            Finding("vanished-test", f"{name} ran before the change and not now.")
+            for name in vanished
+        ),
+    ]
+
+
+def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...]]:
+    """Run the project's tests and the end-to-end test against the change."""
+    with bench.tree(sha) as tree:
+        try:
+            environment = bench.install(tree)
+            own = bench.own_tests(tree, environment)
+            with bench.site(tree, environment) as room:
+                seen = bench.prove(room)
+        except InstallError as error:
+            return [Finding("install", str(error))], ()
+        except SiteError as error:
+            return [Finding("serve", str(error))], bench.site_log()
+    bench.left_s()
+    findings = newly_failing(
+        bench.order.checkpoint.baseline or TestReport(frozenset(), frozenset()), own
+    )
+    if seen.result != Result.PASSED:
+        path = bench.order.checkpoint.test_path
+        findings.insert(0, Finding("e2e-failed", f"The test fails: {seen.reason}", path, seen.line))
+        findings += _site_log(bench.folder / "site.log")
+    return findings, (*seen.evidence, *bench.site_log())
+
+
+def _site_log(path: Path) -> list[Finding]:
+    said = tail(path, 2000)
+    return [Finding("site-log", f"The site printed:\n{said}")] if said else []
+
+
+def _message(bench: Bench) -> str:
+    return bench.message("", f"Makes {bench.order.checkpoint.test_path} pass.")

@@ -1,0 +1,121 @@
+"""Carry a claimed task along its route: start a phase, perform it, settle it, and again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from django.conf import settings
+from django.utils import timezone
+
+from tasks import agents, phases
+from tasks.lifecycle import Phase, Status, Verdict
+from tasks.models import Lease, LeaseLostError, PhaseRun, Project, Task
+from tasks.outcome import Outcome
+from tasks.phases.base import Host, InterruptedRunError, OutOfTimeError
+from tasks.phases.bench import Bench
+from tasks.workflow import journal
+from tasks.workspace import git, sandbox
+from tasks.workspace.process import Log, child_seconds
+
+logger = logging.getLogger(__name__)
+
+ShouldStop = Callable[[], bool]
+
+
+def run(lease: Lease, should_stop: ShouldStop) -> None:
+    """Run the task until it ends, waits, or is no longer ours. Blocks."""
+    try:
+        while True:
+            phase_run = Task.objects.open_run(lease, timezone.now())
+            outcome = perform(phase_run, should_stop)
+            artifacts = journal.artifacts_of(phase_run, outcome.evidence)
+            task = Task.objects.settle(lease, phase_run, outcome, timezone.now(), artifacts)
+            set_branch(task)
+            if task.status != Status.RUNNING:
+                return
+    except LeaseLostError:
+        logger.info("%s: the lease is lost; nothing more is written", lease.task_id)
+
+
+def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:
+    """Run one phase and return its outcome, whatever happens in it."""
+    log = Log(phase_run.log_path)
+    began, waited = time.monotonic(), child_seconds()
+    try:
+        outcome = _perform(phase_run, log, should_stop)
+    finally:
+        log.close()
+    spent = {
+        "seconds": round(time.monotonic() - began, 3),
+        "children_s": round(child_seconds() - waited, 3),
+    }
+    return Outcome(**{**outcome.__dict__, "facts": {**outcome.facts, **spent}})
+
+
+def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
+    task = phase_run.task
+    limit_s = task.project.time_limit_s(Phase(phase_run.phase))
+    try:
+        order = journal.order_of(task, phase_run)
+        log.line(f"{phase_run.phase}, round {phase_run.round}, attempt {phase_run.attempt}")
+        host = Host(
+            home=settings.CHIMERA.home,
+            sandbox=sandbox_for(task.project),
+            chromium=settings.CHIMERA.chromium,
+            max_browsers=settings.CHIMERA.max_browsers,
+            staging_domain=settings.CHIMERA.staging_domain,
+            network_env=settings.CHIMERA.network_env,
+        )
+        deadline = time.monotonic() + limit_s
+        bench = Bench(order, host, phase_run.folder, log, deadline, should_stop)
+        outcome = phases.RUN[order.phase](bench)
+    except InterruptedRunError:
+        return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
+    except OutOfTimeError:
+        return Outcome(Verdict.ERRORED, f"The phase did not end within {limit_s} s.")
+    except Exception as error:
+        if should_stop():
+            return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
+        logger.exception("%s: %s broke", task.task_id, phase_run.phase)
+        reason = f"{type(error).__name__}: {error}"[:4000]
+        log.line(reason)
+        permanent = bool(getattr(error, "permanent", False))
+        return Outcome(Verdict.ERRORED, reason, permanent=permanent)
+    log.line(f"{outcome.verdict}: {outcome.reason}")
+    return outcome
+
+
+def sandbox_for(project: Project) -> sandbox.Sandbox:
+    """Return the sandbox for a project's children.
+
+    Without a working one, only the bundled agents on the bundled demo run, uncontained.
+    Raises SandboxError for anything else.
+    """
+    try:
+        return _find_sandbox(settings.CHIMERA.sandbox)
+    except sandbox.SandboxError:
+        names = [project.author, project.coder, project.reviewer]
+        bundled = all(agents.find(name).is_bundled for name in names if name)
+        if project.is_demo and bundled:
+            return sandbox.Sandbox(None)
+        raise
+
+
+def set_branch(task: Task) -> None:
+    """Point the task's branch at the commit that its row records; never at anything else."""
+    sha = task.code_sha or task.test_sha
+    path = settings.CHIMERA.home / "repositories" / f"{task.project.name}.git"
+    if not sha or not path.exists():
+        return
+    try:
+        git.Repository.open(path).set_ref(git.branch_ref(task.task_id), sha)
+    except git.GitError:
+        logger.exception("%s: the branch could not be set to %s", task.task_id, sha)
+
+
+@lru_cache(maxsize=1)
+def _find_sandbox(mode: str) -> sandbox.Sandbox:
+    return sandbox.find(mode)
