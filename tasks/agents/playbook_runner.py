@@ -1,0 +1,168 @@
+"""Play a playbook's part in the current folder, as told by a brief on standard input.
+
+A program of its own: it runs in the sandbox without the rest of Chimera, and trusts neither the
+checkout that it stands in nor the request. Exit codes: 0 done, 64 no playbook covers the
+request, 65 the site has nothing that the playbook could be applied to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+if __package__:
+    from .playbooks import checkout, markup, recognition
+else:  # started by its path, where only this file and the folder beside it can be seen
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from playbooks import checkout, markup, recognition  # type: ignore[no-redef]
+
+NOT_COVERED = 64
+NOT_APPLICABLE = 65
+MAX_BRIEF_BYTES = 4 * 1024 * 1024
+MAX_LAYOUTS = 40
+PAGES = frozenset({".html", ".htm", ".xhtml", ".jinja", ".jinja2", ".j2", ".twig", ".njk"})
+STYLES = frozenset({".css"})
+
+
+class NotApplicableError(Exception):
+    """The site has nothing that the playbook could be applied to."""
+
+
+def main() -> int:
+    """Read the brief, choose the playbook, play the role. Returns the exit code."""
+    brief = json.loads(sys.stdin.buffer.read(MAX_BRIEF_BYTES))
+    playbook = recognition.recognise(brief["feature"], recognition.load_all())
+    if playbook is None:
+        print("playbook: no playbook covers this request")
+        return NOT_COVERED
+    print(f"playbook: {playbook.title}")
+    try:
+        (write_test if brief["role"] == "author" else change_site)(Path.cwd(), playbook, brief)
+    except (NotApplicableError, checkout.CheckoutError) as error:
+        print(f"playbook: {error}")
+        return NOT_APPLICABLE
+    return 0
+
+
+def write_test(root: Path, playbook: recognition.Playbook, brief: Mapping[str, Any]) -> None:
+    """Write the playbook's end-to-end test to the path that the brief names."""
+    template = (playbook.folder / playbook.test).read_text(encoding="utf-8")
+    test = _filled(
+        template,
+        {
+            "title": playbook.title,
+            "feature": _in_a_docstring(brief["feature"]),
+            "start_path": ascii(str(brief["start_path"])),
+        },
+    )
+    checkout.write(root, brief["test_path"], test)
+    print(f"playbook: wrote {brief['test_path']}")
+
+
+def change_site(root: Path, playbook: recognition.Playbook, brief: Mapping[str, Any]) -> None:
+    """Apply the playbook to every page layout of the site; what it did before is replaced.
+
+    Raises NotApplicableError.
+    """
+    is_retry = bool(brief["findings"])
+    layouts = find_layouts(root, playbook.name)
+    values = _values(playbook)(_styles(root, layouts), is_retry=is_retry)
+    for path, text in layouts.items():
+        changed = text
+        for insert in playbook.inserts:
+            if insert.when in ("always", "again" if is_retry else "first"):
+                changed = _inserted(changed, playbook, insert, values)
+        if changed != checkout.read(root, path):
+            checkout.write(root, path, changed)
+            print(f"playbook: changed {path}")
+    for new in playbook.new_files:
+        if not checkout.exists(root, new.path):
+            checkout.write(root, new.path, _filled(_snippet(playbook, new.file), values))
+            print(f"playbook: added {new.path}")
+
+
+def find_layouts(root: Path, name: str) -> dict[str, str]:
+    """Return the site's whole pages by path, without the blocks that the playbook put there.
+
+    Raises NotApplicableError if there are none, or more than a change may touch.
+    """
+    layouts: dict[str, str] = {}
+    for path in checkout.walk(root, PAGES):
+        text = checkout.read(root, path)
+        if text is not None and markup.is_layout(text):
+            layouts[path] = markup.without_blocks(text, name)
+    if not layouts:
+        raise NotApplicableError("found no HTML file or template that holds </head> and <body>")
+    if len(layouts) > MAX_LAYOUTS:
+        raise NotApplicableError(f"{len(layouts)} pages have a head of their own: too many")
+    return layouts
+
+
+def _styles(root: Path, layouts: Mapping[str, str]) -> list[str]:
+    """Return the style sheets that the layouts name, or else all of them, then style elements."""
+    found = list(checkout.walk(root, STYLES))
+    pages = "\n".join(layouts.values())
+    named = [path for path in found if PurePosixPath(path).name in pages]
+    texts = [checkout.read(root, path) for path in named or found]
+    blocks = [block for text in layouts.values() for block in markup.style_blocks(text)]
+    return [text for text in texts if text] + list(dict.fromkeys(blocks))
+
+
+def _inserted(
+    text: str,
+    playbook: recognition.Playbook,
+    insert: recognition.Insert,
+    values: Mapping[str, str],
+) -> str:
+    snippet = _filled(_snippet(playbook, insert.file), values)
+    if any(sign in snippet for sign in markup.TEMPLATE_SIGNS):
+        raise NotApplicableError(f"{insert.file} would be read as template code")
+    changed = markup.insert(text, playbook.name, insert.places, snippet)
+    if changed is None:
+        raise NotApplicableError(f"found no place for {insert.file}")
+    return changed
+
+
+def _snippet(playbook: recognition.Playbook, file: str) -> str:
+    return (playbook.folder / file).read_text(encoding="utf-8")
+
+
+def _values(playbook: recognition.Playbook) -> Callable[..., dict[str, str]]:
+    """Return the playbook's own `values` function, or one that has none to give."""
+    file = playbook.folder / "values.py"
+    if not file.is_file():
+        return lambda styles, *, is_retry: {}
+    name = f"chimera_playbook_{playbook.name}"
+    # A package by itself, so that it may import the files beside it.
+    spec = importlib.util.spec_from_file_location(
+        name, file, submodule_search_locations=[str(playbook.folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise recognition.PlaybookError(f"{file}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    function: Callable[..., dict[str, str]] = module.values
+    return function
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        template = template.replace(f"@{name}@", value)
+    return template
+
+
+def _in_a_docstring(feature: str) -> str:
+    """Return the request as one short line that cannot end or escape the docstring."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in feature)
+    plain = plain.replace("\\", "/").replace('"', "'").replace("@", " ")
+    return textwrap.shorten(plain, 70, placeholder=" …").rstrip(" .'")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
