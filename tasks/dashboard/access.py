@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 
 P = ParamSpec("P")
 
-PASSED_ON = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
+PASSED_ON = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
 REFUSAL = (
     "The dashboard answers only on the machine that it runs on. "
     "Open it there, or start Chimera with CHIMERA_AUTH=off behind a login of your own."
@@ -47,7 +47,7 @@ def guarded(
     """Refuse callers who may not use the dashboard, with 403."""
 
     @functools.wraps(view)
-    def check(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def check(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         names = [name.lower() for name in request.headers]
         if not may_use(str(request.META.get("REMOTE_ADDR", "")), names):
             raise PermissionDenied(REFUSAL)

@@ -113,7 +113,7 @@ def diff_of(task: Task, artifacts: Sequence[Artifact]) -> Diff | None:
         removed=sum(line.kind == "del" for line in lines),
         files=sum(line.kind == "file" for line in lines),
         is_cut=len(lines) > DIFF_LINES or len(text.encode("utf-8", "replace")) > DIFF_BYTES,
-        url=artifact_url(task.task_id, found[-1].pk),
+        url=f"/api/tasks/{task.task_id}/diff",
     )
 
 

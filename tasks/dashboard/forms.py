@@ -36,7 +36,7 @@ class TaskForm(forms.Form):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="new-%s", **kwargs)
+        super().__init__(*args, **{"auto_id": "new-%s", **kwargs})
         choice = self.fields["project"]
         if isinstance(choice, forms.ModelChoiceField):
             choice.queryset = Project.objects.all()
