@@ -2,7 +2,11 @@
 # Not built by the project's own checks: they run where there is no container engine.
 #
 #   docker build -t chimera-daemon .
-#   docker run -p 127.0.0.1:8000:8000 -v chimera:/var/lib/chimera chimera-daemon
+#   docker run -p 127.0.0.1:8000:8000 -e CHIMERA_AUTH=off -v chimera:/var/lib/chimera \
+#       chimera-daemon
+#
+# There is no sign-in yet, so Chimera refuses to listen beyond loopback, which a container must,
+# until CHIMERA_AUTH=off says that somebody else keeps strangers out: here the published address.
 #
 # Workers alone, beside a web container and over one PostgreSQL (CHIMERA_DATABASE_URL):
 #   docker run -v chimera:/var/lib/chimera -e CHIMERA_DATABASE_URL=… chimera-daemon \
@@ -39,7 +43,7 @@ ENV CHIMERA_HOME=/var/lib/chimera \
     CHIMERA_API_HOST=0.0.0.0
 VOLUME /var/lib/chimera
 EXPOSE 8000
-# 40 s: workers get 30 s to reach a checkpoint.
+# Workers get 30 s to reach a checkpoint: docker stop --time 45.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('CHIMERA_API_PORT') or '8000') + '/health', timeout=4)"]

@@ -59,7 +59,7 @@ def daemon() -> None:
 @daemon.command()
 @click.option("--max-concurrent", type=click.IntRange(1, 200), help="tasks at once (default 5)")
 @click.option("--host", help="address to listen at (default 127.0.0.1)")
-@click.option("--port", type=click.IntRange(0, 65535), help="port to listen at (default 8000)")
+@click.option("--port", type=click.IntRange(1, 65535), help="port to listen at (default 8000)")
 def start(max_concurrent: int | None, host: str | None, port: int | None) -> None:
     """Start the factory in the foreground; Ctrl-C ends it."""
     wanted = {"--max-concurrent": max_concurrent, "--host": host, "--port": port}

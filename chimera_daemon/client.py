@@ -83,10 +83,11 @@ class ChimeraClient:
 
     def list_tasks(self, *, status: str | None = None, limit: int = 50) -> list[Task]:
         """Return at most `limit` tasks, the newest first."""
-        query: str | None = urlencode({"status": status} if status else {})
+        wanted = {"page_size": str(min(limit, 200))} | ({"status": status} if status else {})
+        query: str | None = urlencode(wanted)
         tasks: list[Task] = []
         while query is not None and len(tasks) < limit:
-            page = self._json("GET", f"/api/tasks?{query}" if query else "/api/tasks")
+            page = self._json("GET", f"/api/tasks?{query}")
             tasks += [self._parse(item) for item in page.get("results", ())]
             query = _query_of(page.get("next"))
         return tasks[:limit]
@@ -116,7 +117,7 @@ class ChimeraClient:
     def phases(self, task_id: str) -> list[PhaseRun]:
         """Return every try at every phase so far, the oldest first."""
         page = self._json("GET", f"{_path(task_id)}/phases")
-        return [PhaseRun.from_json(item) for item in page.get("results", ())]
+        return [PhaseRun.from_json(item) for item in page.get("phases", ())]
 
     def health(self) -> Health:
         """Return how the factory is; an unhealthy one is an answer too, not an error."""

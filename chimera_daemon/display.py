@@ -48,13 +48,15 @@ def steps(runs: Sequence[PhaseRun], now: datetime) -> list[Step]:
 def _step(phase: str, tries: list[PhaseRun], now: datetime) -> Step:
     if not tries:
         return Step(phase, "waiting", 0, 0.0, "")
-    seconds = sum((run.finished_at or now).timestamp() - _start(run, now) for run in tries)
     last = tries[-1]
-    return Step(phase, last.verdict or "running", len(tries), max(0.0, seconds), last.reason)
+    seconds = sum(_seconds(run, now) for run in tries)
+    return Step(phase, last.verdict or "running", len(tries), seconds, last.reason)
 
 
-def _start(run: PhaseRun, now: datetime) -> float:
-    return (run.started_at or now).timestamp()
+def _seconds(run: PhaseRun, now: datetime) -> float:
+    if run.duration_s is not None:
+        return run.duration_s
+    return max(0.0, (now - (run.started_at or now)).total_seconds())
 
 
 def printable(text: str, limit: int = 200) -> str:

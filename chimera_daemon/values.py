@@ -99,13 +99,17 @@ class PhaseRun:
     reason: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the phase measured
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def duration_s(self) -> float | None:
-        """Return the seconds from start to end; None while it runs."""
+        """Return the seconds that it took; None while it runs."""
         if self.started_at is None or self.finished_at is None:
             return None
+        measured = self.facts.get("seconds")  # finer than the times, which are whole seconds
+        if isinstance(measured, int | float):
+            return float(measured)
         return (self.finished_at - self.started_at).total_seconds()
 
     @classmethod
@@ -120,6 +124,7 @@ class PhaseRun:
             reason=str(data.get("reason") or ""),
             started_at=time_of(data.get("started_at")),
             finished_at=time_of(data.get("finished_at")),
+            facts=dict(data.get("facts") or {}),
             document=dict(data),
         )
 
