@@ -61,14 +61,7 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
     try:
         order = journal.order_of(task, phase_run)
         log.line(f"{phase_run.phase}, round {phase_run.round}, attempt {phase_run.attempt}")
-        host = Host(
-            home=settings.CHIMERA.home,
-            sandbox=sandbox_for(task.project),
-            chromium=settings.CHIMERA.chromium,
-            max_browsers=settings.CHIMERA.max_browsers,
-            staging_domain=settings.CHIMERA.staging_domain,
-            network_env=settings.CHIMERA.network_env,
-        )
+        host = host_for(task.project)
         deadline = time.monotonic() + limit_s
         bench = Bench(order, host, phase_run.folder, log, deadline, should_stop)
         outcome = phases.RUN[order.phase](bench)
@@ -86,6 +79,18 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
         return Outcome(Verdict.ERRORED, reason, permanent=permanent)
     log.line(f"{outcome.verdict}: {outcome.reason}")
     return outcome
+
+
+def host_for(project: Project) -> Host:
+    """Return what this machine offers to a project's tasks. Raises SandboxError."""
+    return Host(
+        home=settings.CHIMERA.home,
+        sandbox=sandbox_for(project),
+        chromium=settings.CHIMERA.chromium,
+        max_browsers=settings.CHIMERA.max_browsers,
+        staging_domain=settings.CHIMERA.staging_domain,
+        network_env=settings.CHIMERA.network_env,
+    )
 
 
 def sandbox_for(project: Project) -> sandbox.Sandbox:

@@ -108,8 +108,7 @@ def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, i
         return Result.STOPPED, "The proof was stopped.", 0
     if completed.timed_out:
         return Result.STOPPED, "The test did not end within its time limit.", 0
-    tests = [test for test in report.get("tests") or [] if isinstance(test, dict)]
-    errors = [error for error in report.get("errors") or [] if isinstance(error, dict)]
+    tests, errors = _entries(report.get("tests")), _entries(report.get("errors"))
     if errors:
         return Result.BROKEN, f"It could not be collected: {_last(errors[0].get('message'))}", 0
     if not tests:
@@ -125,6 +124,10 @@ def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, i
     if any(test.get("outcome") == "skipped" for test in tests):
         return Result.NONE_RAN, "A test was skipped; a skipped test proves nothing.", 0
     return Result.BROKEN, f"pytest ended with code {completed.returncode}.", 0
+
+
+def _entries(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _told(test: dict[str, Any]) -> str:

@@ -34,7 +34,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main() -> None:
     """Read the order, make the room, keep it until the site or the caller is gone."""
     order = json.loads(sys.stdin.readline())
-    if not order["keep"]:
+    if order["keep"]:
+        _leave_the_caller()
+    else:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     listeners: list[socket.socket] = []
     if order.get("listen_fd") is not None:
@@ -47,7 +49,10 @@ def main() -> None:
     site = _start_site(order["site"]) if order.get("site") else None
     _say(pid=os.getpid())
     if site:
-        _say(**wait_until_healthy(site, order["site"]))
+        health = wait_until_healthy(site, order["site"])
+        _say(**health)
+        if order["keep"] and not health["healthy"]:
+            _end(site)
     if not order["keep"]:
         threading.Thread(target=_end_with_caller, args=(site,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: _end(site))
@@ -61,6 +66,13 @@ def main() -> None:
         _say(ended=site.returncode)
     else:
         threading.Event().wait()
+
+
+def _leave_the_caller() -> None:
+    """Go on as a process that the caller need not wait for, in a session of its own."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
 
 
 def make_namespaces() -> None:

@@ -86,11 +86,9 @@ def keep(sandbox: Sandbox, order: SiteOrder) -> tuple[int, int]:
         inner_port = SITE_PORT if sandbox.is_on else public_port
         child = _start_room(sandbox, order, inner_port, keep=True, listener=listener)
     try:
-        _await_health(child, order, lambda: False)
-    except BaseException:
-        end_group(child)
-        raise
-    return child.pid, public_port
+        return _await_health(child, order, lambda: False), public_port
+    finally:
+        _close(child)  # the keeper itself has left this process's care
 
 
 def tail(path: Path, size_bytes: int = 4000) -> str:

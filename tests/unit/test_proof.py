@@ -1,0 +1,164 @@
+"""One run of the end-to-end test in a real browser, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.workspace import browser, proof, sandbox, site
+from tasks.workspace.browser import BrowserError
+from tasks.workspace.process import Completed, Log
+from tasks.workspace.proof import Proof, Result
+from tasks.workspace.sandbox import Jail
+from tasks.workspace.site import SiteOrder
+
+OPEN = "def test_it(page, base_url):\n    page.goto(base_url + '/')\n"
+EXPECT = "from playwright.sync_api import expect\n"
+
+CASES = {
+    "passes": (OPEN + "    assert page.inner_text('h1') == 'Hello'\n", Result.PASSED, "1 test"),
+    "assert": (OPEN + "    assert page.inner_text('h1') == 'Bye'\n", Result.FAILED, "'Bye'"),
+    "expect": (
+        EXPECT + OPEN + "    expect(page.get_by_role('button')).to_be_visible(timeout=300)\n",
+        Result.FAILED,
+        "expected to be visible",
+    ),
+    "locator": (
+        OPEN + "    page.get_by_role('button').click(timeout=300)\n",
+        Result.FAILED,
+        "Timeout 300ms",
+    ),
+    "syntax error": ("def test_it(page)\n    pass\n", Result.BROKEN, "expected ':'"),
+    "import error": ("import nothing_such\n" + OPEN, Result.BROKEN, "nothing_such"),
+    "undefined name": (OPEN + "    undefined_thing()\n", Result.BROKEN, "NameError"),
+    "unknown fixture": ("def test_it(nothing_such):\n    assert 0\n", Result.BROKEN, "nothing_such"),
+    "dead site": (
+        "def test_it(page):\n    page.goto('http://127.0.0.1:8081/')\n    assert 0\n",
+        Result.BROKEN,
+        "ERR_CONNECTION_REFUSED",
+    ),
+    "other host": (
+        "def test_it(page):\n    page.goto('http://example.com/')\n    assert 0\n",
+        Result.BROKEN,
+        "ERR_NAME_NOT_RESOLVED",
+    ),
+    "assertion before any page": ("def test_it(page):\n    assert 0\n", Result.BROKEN, "no page"),
+    "no test": ("ANSWER = 42\n", Result.NONE_RAN, "No test ran"),
+    "skipped": (
+        "import pytest\n@pytest.mark.skip\n" + OPEN + "    assert 0\n",
+        Result.NONE_RAN,
+        "skipped",
+    ),
+}
+
+
+def prove(tmp_path: Path, test: str, mode: str = "auto") -> Proof:
+    box = sandbox.find(mode)
+    tree, tests = tmp_path / "tree", tmp_path / "tests"
+    tree.mkdir()
+    (tree / "index.html").write_text("<!doctype html><title>Hello</title><h1>Hello</h1>")
+    (tests / "e2e").mkdir(parents=True)
+    (tests / "e2e" / "test_it.py").write_text(test)
+    serve = lambda port: (sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1")  # noqa: E731
+    served = SiteOrder(serve, Jail(tree), "chimera-1.localhost", "/", tmp_path / "site.log")
+    chromium = browser.find_chromium(os.environ.get("CHIMERA_CHROMIUM", ""))
+    order = browser.ProofOrder(
+        tests, "e2e/test_it.py", tmp_path / "results", chromium, tmp_path / "cache", 60
+    )
+    log = Log(tmp_path / "log.txt")
+    with site.running(box, served) as room:
+        done = browser.prove(box, order, room, log, lambda: False)
+    log.close()
+    return proof.read(order.results, done)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_failure_is_told_from_a_broken_test(name: str, tmp_path: Path) -> None:
+    test, result, said = CASES[name]
+    seen = prove(tmp_path, test)
+    assert (seen.result, said in seen.reason) == (result, True), seen.reason
+
+
+def test_the_line_of_the_failure_is_that_of_the_test(tmp_path: Path) -> None:
+    seen = prove(tmp_path, CASES["locator"][0])
+    assert seen.line == 3
+
+
+def test_a_proof_leaves_screenshot_trace_and_report(tmp_path: Path) -> None:
+    seen = prove(tmp_path, CASES["assert"][0])
+    kinds = {item.kind for item in seen.evidence}
+    assert {"screenshot", "trace", "report"} <= kinds
+    assert ("video" in kinds) == browser.has_ffmpeg()
+    assert all(Path(item.path).stat().st_size > 0 for item in seen.evidence)
+
+
+def test_a_proof_without_a_sandbox_judges_alike(tmp_path: Path) -> None:
+    assert prove(tmp_path, CASES["assert"][0], "off").result == Result.FAILED
+
+
+def test_a_conftest_beside_the_test_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "e2e").mkdir(parents=True)
+    (tmp_path / "tests" / "e2e" / "conftest.py").write_text("raise SystemExit('loaded')\n")
+    box = sandbox.find("auto")
+    (tmp_path / "tests" / "e2e" / "test_it.py").write_text("def test_it():\n    assert 1\n")
+    chromium = browser.find_chromium("")
+    order = browser.ProofOrder(
+        tmp_path / "tests", "e2e/test_it.py", tmp_path / "r", chromium, tmp_path / "c", 60
+    )
+    log = Log(tmp_path / "log.txt")
+    room = site.Room("http://localhost", None)
+    done = browser.prove(box, order, room, log, lambda: False)
+    log.close()
+    assert done.ok, done.output_tail
+
+
+def test_console_errors_and_failed_requests_are_noted(tmp_path: Path) -> None:
+    test = OPEN + "    page.evaluate(\"fetch('http://x.invalid/').catch(() => 0)\")\n    assert 0\n"
+    seen = prove(tmp_path, test)
+    assert any("x.invalid" in request for request in seen.failed_requests)
+
+
+def test_links_and_special_files_in_the_results_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "proof.json").symlink_to(tmp_path / "secret.json")
+    (results / "trace.zip").symlink_to("/etc/passwd")
+    os.mkfifo(results / "shot.png")
+    seen = proof.read(results, Completed(0, "no tests ran"))
+    assert seen.result == Result.NONE_RAN
+    assert seen.evidence == ()
+
+
+@pytest.mark.parametrize("text", ["[]", "nonsense", "{}", '{"tests": 3}', '{"tests": [1, null]}'])
+def test_a_strange_report_is_never_a_pass(text: str, tmp_path: Path) -> None:
+    (tmp_path / "proof.json").write_text(text)
+    assert proof.read(tmp_path, Completed(0, "")).result == Result.NONE_RAN
+
+
+def test_passing_tests_with_a_failing_exit_code_are_no_pass(tmp_path: Path) -> None:
+    test = {"id": "t", "when": "call", "outcome": "passed", "page_loaded": True}
+    (tmp_path / "proof.json").write_text(json.dumps({"tests": [test], "errors": []}))
+    assert proof.read(tmp_path, Completed(0, "")).result == Result.PASSED
+    assert proof.read(tmp_path, Completed(1, "")).result == Result.BROKEN
+
+
+def test_no_more_browsers_than_places_at_a_time(tmp_path: Path) -> None:
+    with browser.slot(tmp_path, 1, lambda: False):
+        asked = []
+
+        def give_up() -> bool:
+            asked.append(1)
+            return len(asked) > 2
+
+        with browser.slot(tmp_path, 1, give_up):
+            assert len(asked) > 2  # it waited until it was told to stop
+
+
+def test_a_chosen_browser_that_is_missing_is_named() -> None:
+    with pytest.raises(BrowserError, match="CHIMERA_CHROMIUM=/nowhere"):
+        browser.find_chromium("/nowhere")
