@@ -27,11 +27,23 @@ FILE_KEYS = {
 
 # What installing a project's dependencies may need to reach its registries; nothing else gets it.
 NETWORK_NAMES = (
-    "HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy SSL_CERT_FILE SSL_CERT_DIR "
-    "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NODE_EXTRA_CA_CERTS PIP_CERT PIP_INDEX_URL "
-    "PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST NPM_CONFIG_REGISTRY"
-).split()
-
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "NPM_CONFIG_REGISTRY",
+)
 LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -69,6 +81,11 @@ def default_home() -> Path:
     """Return the user's data folder for Chimera."""
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(data) / "chimera"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment for a child of this process that reads the same options."""
+    return {**os.environ, **changes}
 
 
 def load(environ: Mapping[str, str], config_file: Path | None) -> Options:

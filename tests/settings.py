@@ -16,3 +16,6 @@ os.environ["CHIMERA_DEMO"] = "0"
 from chimera_site.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# A file, not memory: threads and other processes must be able to open the test database too.
+DATABASES["default"]["TEST"] = {"NAME": CHIMERA.home / "test.db"}  # noqa: F405

@@ -15,7 +15,6 @@ import os
 import signal
 import threading
 import time
-from types import FrameType
 
 from django.db import connections
 from django.utils import timezone
@@ -26,6 +25,7 @@ from tasks.models import Task
 from tasks.workflow import board, worker
 from tasks.workflow.board import Board, Seat
 from tasks.workflow.housekeeping import Housekeeper
+from tasks.workflow.stopsignal import StopSignal
 from tasks.workspace import leash
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def run(*, run_once: bool = False) -> int:
     worker.follow_django_q()
     connections.close_all()  # a SQLite connection must not cross a fork
     cluster = Cluster()
-    stop = _StopSignal(shared)
+    stop = StopSignal(shared.drain)
     cluster.start()
     # Threads only from here on: a fork copies no thread, but every lock that one holds.
     housekeeper = Housekeeper(shared)
@@ -58,22 +58,8 @@ def run(*, run_once: bool = False) -> int:
         end_group(cluster.sentinel)
 
 
-class _StopSignal:
-    """SIGTERM and SIGINT: the first asks for a drain, the second for haste."""
-
-    def __init__(self, shared: Board) -> None:
-        self._shared = shared
-        self.count = 0
-        signal.signal(signal.SIGTERM, self._take)
-        signal.signal(signal.SIGINT, self._take)
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        self._shared.drain()
-
-
 def _watch(
-    cluster: Cluster, shared: Board, stop: _StopSignal, housekeeper: Housekeeper, *, run_once: bool
+    cluster: Cluster, shared: Board, stop: StopSignal, housekeeper: Housekeeper, *, run_once: bool
 ) -> int:
     """Wait for the first thing that ends the cluster, and end it; return the exit code."""
     while True:
@@ -92,7 +78,7 @@ def _watch(
             return 0 if drain(cluster, shared, stop, DRAIN_S) else 1
 
 
-def drain(cluster: Cluster, shared: Board, stop: _StopSignal, limit_s: float) -> bool:
+def drain(cluster: Cluster, shared: Board, stop: StopSignal, limit_s: float) -> bool:
     """Let everything come to its end; True if no worker is left with work in hand.
 
     Blocks for `limit_s` and three seconds at most.
@@ -105,13 +91,13 @@ def drain(cluster: Cluster, shared: Board, stop: _StopSignal, limit_s: float) ->
     return not shared.workers(Seat.BUSY)
 
 
-def _await_idle(cluster: Cluster, shared: Board, stop: _StopSignal, limit_s: float) -> None:
+def _await_idle(cluster: Cluster, shared: Board, stop: StopSignal, limit_s: float) -> None:
     until = time.monotonic() + limit_s
-    signals_seen = stop.count
+    is_hurried = False
     while shared.workers(Seat.BUSY) and cluster.sentinel.is_alive():
-        if stop.count > max(signals_seen, 1):
+        if stop.count > 1 and not is_hurried:
             until = min(until, time.monotonic() + HURRIED_DRAIN_S)
-            signals_seen = stop.count
+            is_hurried = True
         if time.monotonic() >= until:
             return
         time.sleep(TICK_S / 5)

@@ -1,0 +1,213 @@
+"""The engine as real processes on a real database file; only the phases are recorded."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tasks.lifecycle import ROUTE, Phase, Status, Verdict
+from tasks.models import PhaseRun, Project, Task, Worker
+from tests.acceptance.engine import Engine, engine, kill, submit, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def in_phase(task: Task, phase: Phase) -> PhaseRun | None:
+    """Return the open try of the task at `phase`."""
+    return PhaseRun.objects.filter(task=task, phase=phase, verdict="").first()
+
+
+def is_completed(task: Task) -> bool:
+    """Say whether the task is through."""
+    task.refresh_from_db()
+    assert task.status != Status.FAILED, task.reason
+    return task.status == Status.COMPLETED
+
+
+def most_at_once(runs: list[tuple[datetime, datetime]]) -> int:
+    """Return how many of these spans overlap at most."""
+    edges = sorted([(end, -1) for _, end in runs] + [(start, 1) for start, _ in runs])
+    now = most = 0
+    for _, change in edges:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def test_all_tasks_are_run_and_never_more_at_once_than_workers(
+    project: Project, tmp_path: Path
+) -> None:
+    tasks = [submit(project, phase_s=0.05) for _ in range(6)]
+    with engine(tmp_path, workers=2):
+        for task in tasks:
+            wait_for(lambda task=task: is_completed(task), 30, task.task_id)
+    for task in tasks:
+        assert list(task.phase_runs.values_list("phase", flat=True)) == list(ROUTE)
+        assert task.fence == 1
+    spans = [(task.started_at, task.completed_at) for task in tasks]
+    assert most_at_once(spans) == 2
+
+
+def test_a_task_starts_within_a_second_of_its_submission(project: Project, tmp_path: Path) -> None:
+    with engine(tmp_path, workers=2) as cluster:
+        cluster.await_workers(2)
+        task = submit(project)
+        wait_for(lambda: is_completed(task), 10)
+    assert (task.started_at - task.created_at).total_seconds() < 1
+
+
+def test_a_killed_busy_worker_loses_its_task_to_another_at_the_same_phase(
+    project: Project, tmp_path: Path
+) -> None:
+    task = submit(project, for_ever_in=Phase.CODE_IMPLEMENTATION)
+    with engine(tmp_path, workers=2) as cluster:
+        cluster.await_workers(2)
+        first = wait_for(lambda: in_phase(task, Phase.CODE_IMPLEMENTATION), 15)
+        kill(int(first.worker.split(":")[1]))
+        killed_at = time.monotonic()
+        second = wait_for(
+            lambda: PhaseRun.objects.filter(task=task, number=first.number + 1).first(), 15
+        )
+        took_s = time.monotonic() - killed_at
+    assert took_s < 3
+    assert second.phase == Phase.CODE_IMPLEMENTATION
+    assert second.worker != first.worker
+    assert second.fence == first.fence + 1
+    first.refresh_from_db()
+    assert first.verdict == Verdict.ERRORED
+    assert task.phase_runs.filter(phase=Phase.WORKSPACE_PREPARATION).count() == 1
+
+
+def test_a_hosts_trouble_is_told_by_all_its_workers(db: None, tmp_path: Path) -> None:
+    trouble = "There is no browser here."  # what the recorded probe finds
+    with engine(tmp_path, workers=2) as cluster:
+        cluster.await_workers(2)
+        wait_for(lambda: Worker.objects.filter(trouble=trouble).count() == 2, 10)
+
+
+def test_a_cancelled_task_lets_go_of_its_worker(project: Project, tmp_path: Path) -> None:
+    stuck = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
+    with engine(tmp_path, workers=1) as cluster:
+        cluster.await_workers(1)
+        wait_for(lambda: in_phase(stuck, Phase.WORKSPACE_PREPARATION), 15)
+        stuck.cancel()
+        task = submit(project)
+        wait_for(lambda: is_completed(task), 6)
+    stuck.refresh_from_db()
+    assert stuck.status == Status.CANCELLED
+
+
+def test_nothing_outlives_a_killed_main_process(project: Project, tmp_path: Path) -> None:
+    task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
+    with engine(tmp_path, workers=2) as cluster:
+        cluster.await_workers(2)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        cluster.remember()
+        assert len(cluster.family) == 6  # main, sentinel, two workers, monitor, pusher
+        kill(cluster.main.pid)
+        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+
+
+def test_a_killed_sentinel_ends_the_cluster_with_an_error(project: Project, tmp_path: Path) -> None:
+    task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
+    with engine(tmp_path, workers=2) as cluster:
+        cluster.await_workers(2)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        cluster.remember()
+        kill(cluster.sentinel.pid)
+        assert cluster.await_code(5) == 1
+        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+
+
+def test_sigterm_puts_running_tasks_back_and_spends_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    running = submit(project, for_ever_in=Phase.E2E_TEST_GENERATION)
+    with engine(tmp_path, workers=1) as cluster:
+        cluster.await_workers(1)
+        waiting = submit(project)
+        wait_for(lambda: in_phase(running, Phase.E2E_TEST_GENERATION), 15)
+        cluster.remember()
+        cluster.main.send_signal(signal.SIGTERM)
+        assert cluster.await_code(10) == 0
+        assert cluster.survivors() == []
+    running.refresh_from_db()
+    waiting.refresh_from_db()
+    assert (running.status, running.phase) == (Status.QUEUED, Phase.E2E_TEST_GENERATION)
+    assert (running.attempts, running.crashes) == (0, 0)
+    assert waiting.started_at is None
+    assert Worker.objects.count() == 0
+
+
+def test_a_second_sigterm_ends_a_phase_that_does_not_listen(
+    project: Project, tmp_path: Path
+) -> None:
+    task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION, is_deaf=True)
+    with engine(tmp_path, workers=1) as cluster:
+        cluster.await_workers(1)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        cluster.remember()
+        cluster.main.send_signal(signal.SIGTERM)
+        wait_for(lambda: Worker.objects.filter(is_draining=True).exists(), 5)
+        assert cluster.main.poll() is None
+        cluster.main.send_signal(signal.SIGTERM)
+        assert cluster.await_code(10) == 1
+        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+
+
+def test_work_goes_on_or_the_cluster_ends_when_idle_workers_are_killed(
+    project: Project, tmp_path: Path
+) -> None:
+    with engine(tmp_path, workers=2) as cluster:
+        for row in cluster.await_workers(2):
+            kill(row.pid)
+        task = submit(project)
+        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 15)
+        if task.status != Status.COMPLETED:  # the queue was locked: a supervisor starts another
+            assert cluster.main.poll() == 1
+
+
+def test_a_live_workers_lease_is_renewed(project: Project, tmp_path: Path) -> None:
+    task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
+    with engine(tmp_path, workers=2, lease_s=1) as cluster:
+        cluster.await_workers(2)
+        run = wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+
+        def renewals() -> bool:
+            task.refresh_from_db()
+            return (task.lease_expires_at - run.started_at).total_seconds() > 3
+
+        wait_for(renewals, 10)
+    task.refresh_from_db()
+    assert task.fence == 1
+
+
+def test_a_frozen_worker_loses_its_task_and_can_write_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    task = submit(project, for_ever_in=Phase.RED_VERIFICATION)
+    with engine(tmp_path, workers=2, lease_s=1.5) as cluster:
+        cluster.await_workers(2)
+        first = wait_for(lambda: in_phase(task, Phase.RED_VERIFICATION), 15)
+        pid = int(first.worker.split(":")[1])
+        freeze(cluster, pid, signal.SIGSTOP)
+        second = wait_for(
+            lambda: PhaseRun.objects.filter(task=task, fence=first.fence + 1).first(), 10
+        )
+        freeze(cluster, pid, signal.SIGCONT)
+        wait_for(lambda: Worker.objects.filter(pid=pid, task=None).exists(), 10)
+    assert second.worker != first.worker
+    task.refresh_from_db()
+    assert task.holder == second.worker
+    first.refresh_from_db()
+    assert first.verdict == Verdict.ERRORED
+
+
+def freeze(cluster: Engine, pid: int, number: signal.Signals) -> None:
+    """Stop or continue one worker of the cluster."""
+    (process,) = [process for process in cluster.family if process.pid == pid]
+    process.send_signal(number)
