@@ -104,6 +104,7 @@ class Log:
         self._file.close()
 
 
+@spent_in_children()
 def run(
     command: Command,
     *,
@@ -117,17 +118,6 @@ def run(
     Blocks. At the deadline, or once `should_stop` says so, its whole group is ended: asked
     first, killed after two seconds. Raises ProcessError if it cannot be started.
     """
-    with spent_in_children():
-        return _run(command, timeout_s, log, stdin, should_stop)
-
-
-def _run(
-    command: Command,
-    timeout_s: float,
-    log: Log | None,
-    stdin: bytes,
-    should_stop: Callable[[], bool],
-) -> Completed:
     child = _spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     feeder = threading.Thread(target=_feed, args=(child, stdin), daemon=True)
     feeder.start()
@@ -155,13 +145,9 @@ def _run(
     )
 
 
+@spent_in_children()
 def output(command: Command, *, timeout_s: float, stdin: bytes = b"") -> bytes:
     """Return the standard output of a short command of our own. Raises ProcessError."""
-    with spent_in_children():
-        return _output(command, timeout_s, stdin)
-
-
-def _output(command: Command, timeout_s: float, stdin: bytes) -> bytes:
     child = _spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         said, complained = child.communicate(stdin, timeout=timeout_s)
