@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 2
+WHOLE = "non_field_errors"  # DRF's name for an error of the body as such
 
 
 class Conflict(exceptions.APIException):
@@ -101,9 +102,7 @@ def _answer(
 def _flatten(detail: Any, field: str = "") -> list[dict[str, str]]:
     """Return one entry with `field` and `message` for every error in DRF's nested shape."""
     if isinstance(detail, dict):
-        nested = [
-            _flatten(value, f"{field}.{key}" if field else key) for key, value in detail.items()
-        ]
+        nested = [_flatten(value, "" if key == WHOLE else key) for key, value in detail.items()]
     elif isinstance(detail, list):
         nested = [_flatten(value, field) for value in detail]
     else:

@@ -22,16 +22,20 @@ _HOST = re.compile(r"\[[0-9a-f:.]+\]|[\w-]+(\.[\w-]+)*\.?")
 class Strict(serializers.Serializer[Any]):
     """A JSON object with known fields only."""
 
-    default_error_messages = {"invalid": "Send a JSON object, such as {}."}
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        """Refuse what is no object; DRF would word it otherwise for null."""
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError({"body": "must be a JSON object."})
+        return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the checked values. Raises ValidationError with every error, not the first."""
-        errors: dict[str, Any] = {}
-        if isinstance(data, Mapping):
-            known = ", ".join(self.fields)
-            for name in list(data)[:20]:
-                if name not in self.fields:
-                    errors[ascii(name[:60])[1:-1]] = [f"is not a known field; known are {known}."]
+        known = ", ".join(self.fields)
+        errors: dict[str, Any] = {
+            ascii(name[:60])[1:-1]: [f"is not a known field; known are {known}."]
+            for name in list(data)[:20]
+            if name not in self.fields
+        }
         try:
             values = super().to_internal_value(data)
         except serializers.ValidationError as error:

@@ -1,0 +1,389 @@
+"""The API's verbs on tasks, through Django's whole stack."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+
+from tasks.lifecycle import Phase, Status, Verdict
+from tasks.models import Event, Project, Task
+from tasks.outcome import Finding, Outcome
+
+pytestmark = pytest.mark.django_db
+Submit = Callable[..., Task]
+
+
+def post(client: Client, path: str, body: Any = None) -> Any:
+    """POST as curl does: JSON, or nothing at all."""
+    if body is None:
+        return client.generic("POST", path)
+    return client.post(path, json.dumps(body), content_type="application/json")
+
+
+def put_in(task: Task, **columns: Any) -> Task:
+    Task.objects.filter(pk=task.pk).update(**columns)
+    task.refresh_from_db()
+    return task
+
+
+def ended(task: Task, status: Status, stopped_in: Phase) -> Task:
+    phase = Phase.FAILED if status == Status.FAILED else Phase.CANCELLED
+    return put_in(
+        task, status=status, phase=phase, stopped_in=stopped_in, completed_at=timezone.now()
+    )
+
+
+def other_project(**columns: Any) -> Project:
+    given = {"name": "other", "repository": "/nowhere", "serve_command": "x {port}"}
+    return Project.objects.create(**{**given, "target_url": "https://other.example/", **columns})
+
+
+def test_a_request_is_answered_with_201_and_where_its_task_is(
+    client: Client, project: Project
+) -> None:
+    response = post(
+        client,
+        "/api/tasks",
+        {"feature": "Add dark mode", "target_url": "https://shop.example/x", "priority": 8},
+    )
+    body = response.json()
+    task = Task.objects.get(task_id=body["task_id"])
+    assert response.status_code == 201
+    assert list(body) == ["task_id", "status", "created_at", "project"]
+    assert body["status"] == "queued"
+    assert body["project"] == "shop"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["created_at"])
+    assert response["Location"] == f"/api/tasks/{task.task_id}"
+    assert (task.feature, task.priority, task.target_url) == (
+        "Add dark mode",
+        8,
+        "https://shop.example/x",
+    )
+    assert client.get(response["Location"]).json()["task_id"] == task.task_id
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks/"])
+def test_a_slash_at_the_end_makes_no_difference(
+    client: Client, project: Project, path: str
+) -> None:
+    assert post(client, path, REQUEST).status_code == 201
+    assert client.get(path).status_code == 200
+
+
+REQUEST = {"feature": "Add dark mode", "target_url": "https://shop.example/"}
+
+
+def test_text_comes_back_as_it_was_sent(client: Client, project: Project) -> None:
+    feature = "  Zoë’s \U0001f319 mode \u202e\tline\r\n<script>alert(1)</script> "
+    response = post(client, "/api/tasks", {**REQUEST, "feature": feature})
+    assert client.get(response["Location"]).json()["feature"] == feature
+
+
+def test_null_in_an_optional_field_means_its_default(client: Client, project: Project) -> None:
+    body = {**REQUEST, "staging_url": None, "priority": None, "project": None}
+    shown = client.get(post(client, "/api/tasks", body)["Location"]).json()
+    assert (shown["staging_url"], shown["priority"], shown["project"]) == ("", 5, "shop")
+
+
+def test_a_queued_task_shows_where_it_stands(client: Client, submit: Submit) -> None:
+    task = submit(priority=7)
+    body = client.get(f"/api/tasks/{task.task_id}").json()
+    assert list(body)[:6] == [
+        "task_id", "status", "phase", "progress", "created_at", "started_at",
+    ]  # fmt: skip
+    assert body["progress"] == "0/7 phases complete"
+    assert body["started_at"] is None
+    assert body["priority"] == 7
+    assert body["branch"] == f"chimera/{task.task_id}"
+    assert not {"result", "completed_at", "duration"} & set(body)
+
+
+def test_a_running_task_shows_its_true_phase(client: Client, submit: Submit) -> None:
+    task = submit()
+    Task.objects.claim("host:1:1", timezone.now())
+    put_in(task, phase=Phase.CODE_IMPLEMENTATION)
+    body = client.get(f"/api/tasks/{task.task_id}").json()
+    assert (body["status"], body["phase"]) == ("running", "CODE_IMPLEMENTATION")
+    assert body["progress"] == "3/7 phases complete"
+    assert body["started_at"].endswith("Z")
+
+
+def test_a_completed_task_shows_its_result(client: Client, submit: Submit) -> None:
+    start = datetime.fromisoformat("2025-10-04T10:30:05+00:00")
+    task = put_in(
+        submit(),
+        status=Status.COMPLETED,
+        phase=Phase.COMPLETE,
+        started_at=start,
+        completed_at=start + timedelta(seconds=1837, milliseconds=900),
+        test_path="tests/e2e/test_dark_mode.py",
+        review_decision="approved",
+        deployment_url="http://x.localhost:1/",
+        validation_status="passed",
+    )
+    body = client.get(f"/api/tasks/{task.task_id}").json()
+    assert body["result"] == {
+        "test_path": "tests/e2e/test_dark_mode.py",
+        "code_pr_id": f"local-{task.task_id}",
+        "review_decision": "approved",
+        "deployment_url": "http://x.localhost:1/",
+        "validation_status": "passed",
+    }
+    assert body["progress"] == "7/7 phases complete"
+    assert body["completed_at"] == "2025-10-04T11:00:42Z"
+    assert body["duration"] == 1837
+
+
+def test_a_failed_task_says_why_and_where(client: Client, submit: Submit) -> None:
+    task = ended(submit(), Status.FAILED, Phase.RED_VERIFICATION)
+    put_in(task, reason="The test passes already.")
+    body = client.get(f"/api/tasks/{task.task_id}").json()
+    assert (body["phase"], body["stopped_in"]) == ("FAILED", "RED_VERIFICATION")
+    assert body["reason"] == "The test passes already."
+    assert "result" not in body
+
+
+def test_a_task_is_shown_in_two_queries_and_a_page_in_three(
+    client: Client, submit: Submit, django_assert_max_num_queries: Any
+) -> None:
+    tasks = [submit(f"feature {number}") for number in range(60)]
+    with django_assert_max_num_queries(2):
+        assert client.get(f"/api/tasks/{tasks[0].task_id}").status_code == 200
+    with django_assert_max_num_queries(3):
+        assert len(client.get("/api/tasks?status=queued").json()["results"]) == 50
+
+
+def test_the_list_has_the_newest_first_and_pages(client: Client, submit: Submit) -> None:
+    made = [submit(f"feature {number}").task_id for number in range(5)]
+    first = client.get("/api/tasks?page_size=2").json()
+    second = client.get(first["next"]).json()
+    last = client.get(second["next"]).json()
+    listed = [task["task_id"] for page in (first, second, last) for task in page["results"]]
+    assert first["count"] == 5
+    assert listed == made[::-1]
+    assert last["next"] is None
+    assert client.get("/api/tasks?page=9").status_code == 404
+    assert client.get("/api/tasks?page=x").status_code == 404
+
+
+def test_the_list_is_narrowed_by_status_and_project(client: Client, submit: Submit) -> None:
+    queued, cancelled = submit(), submit()
+    cancelled.cancel()
+    elsewhere = Task.submit(other_project(), "x", "https://other.example/")
+
+    def listed(query: str) -> list[str]:
+        return [task["task_id"] for task in client.get(f"/api/tasks?{query}").json()["results"]]
+
+    assert listed("status=cancelled") == [cancelled.task_id]
+    assert listed("project=other") == [elsewhere.task_id]
+    assert listed("status=queued&project=shop") == [queued.task_id]
+    assert client.get("/api/tasks?status=lost").status_code == 400
+    assert client.get("/api/tasks?project=%00").status_code == 400
+
+
+def test_a_project_is_found_by_its_name_before_its_address(
+    client: Client, project: Project
+) -> None:
+    other_project()
+    named = post(client, "/api/tasks", {**REQUEST, "project": "other"})
+    assert named.json()["project"] == "other"
+    unnamed = post(client, "/api/tasks", {**REQUEST, "target_url": "https://OTHER.example:443/a"})
+    assert unnamed.json()["project"] == "other"
+
+
+def test_a_lone_demo_takes_any_address(client: Client, db: None) -> None:
+    other_project(name="demo", is_demo=True)
+    assert post(client, "/api/tasks", REQUEST).json()["project"] == "demo"
+    other_project()
+    assert post(client, "/api/tasks", REQUEST).status_code == 422
+
+
+def test_a_project_that_is_not_there_is_refused_with_those_that_are(
+    client: Client, project: Project
+) -> None:
+    for wrong in ({"project": "shoop"}, {"target_url": "https://elsewhere.example/"}):
+        response = post(client, "/api/tasks", {**REQUEST, **wrong})
+        assert response.status_code == 422
+        assert "shop (https://shop.example:443)" in response.json()["detail"]
+    other_project(target_url="https://shop.example/other")
+    several = post(client, "/api/tasks", REQUEST)
+    assert several.status_code == 422
+    assert "name one: other, shop" in several.json()["detail"]
+    assert Task.objects.count() == 0
+
+
+def test_without_any_project_the_answer_says_how_to_add_one(client: Client, db: None) -> None:
+    response = post(client, "/api/tasks", REQUEST)
+    assert response.status_code == 422
+    assert "project add" in response.json()["detail"]
+
+
+def test_cancelling_ends_a_task_and_twice_is_once(client: Client, submit: Submit) -> None:
+    task = submit()
+    first = post(client, f"/api/tasks/{task.task_id}/cancel")
+    second = post(client, f"/api/tasks/{task.task_id}/cancel/")
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json()["status"] == "cancelled"
+    assert Event.objects.filter(kind="task.cancelled").count() == 1
+
+
+def test_a_task_that_has_ended_cannot_be_cancelled(client: Client, submit: Submit) -> None:
+    task = ended(submit(), Status.FAILED, Phase.CODE_IMPLEMENTATION)
+    response = post(client, f"/api/tasks/{task.task_id}/cancel")
+    assert response.status_code == 409
+    assert "failed already" in response.json()["detail"]
+
+
+def test_a_failed_task_is_retried_where_it_stopped_or_earlier(
+    client: Client, submit: Submit
+) -> None:
+    task = ended(submit(), Status.FAILED, Phase.CODE_IMPLEMENTATION)
+    response = post(client, f"/api/tasks/{task.task_id}/retry")
+    assert response.status_code == 200
+    assert (response.json()["status"], response.json()["phase"]) == (
+        "queued",
+        "CODE_IMPLEMENTATION",
+    )
+    ended(task, Status.FAILED, Phase.CODE_IMPLEMENTATION)
+    earlier = post(
+        client, f"/api/tasks/{task.task_id}/retry", {"from_phase": "E2E_TEST_GENERATION"}
+    )
+    assert earlier.json()["phase"] == "E2E_TEST_GENERATION"
+
+
+@pytest.mark.parametrize(
+    ("phase", "status"),
+    [
+        ("DREAMING", 422),
+        ("COMPLETE", 422),
+        ("E2E_VALIDATION", 422),  # never reached
+        (7, 400),
+    ],
+)
+def test_a_retry_from_a_phase_that_cannot_be_is_refused(
+    client: Client, submit: Submit, phase: Any, status: int
+) -> None:
+    task = ended(submit(), Status.FAILED, Phase.CODE_IMPLEMENTATION)
+    response = post(client, f"/api/tasks/{task.task_id}/retry", {"from_phase": phase})
+    task.refresh_from_db()
+    assert response.status_code == status
+    assert task.status == Status.FAILED
+
+
+@pytest.mark.parametrize("body", [None, {"from_phase": "WORKSPACE_PREPARATION"}])
+def test_only_failed_and_cancelled_tasks_are_retried(
+    client: Client, submit: Submit, body: Any
+) -> None:
+    response = post(client, f"/api/tasks/{submit().task_id}/retry", body)
+    assert response.status_code == 409
+    assert "only failed or cancelled" in response.json()["detail"]
+
+
+def test_the_phases_show_each_try_with_what_was_found(client: Client, submit: Submit) -> None:
+    task = submit()
+    now = timezone.now()
+    lease = Task.objects.claim("host:1:1", now)
+    assert lease is not None
+    run = Task.objects.open_run(lease, now)
+    path = f"/api/tasks/{task.task_id}/phases"
+    during = client.get(path).json()["phases"][0]
+    assert (during["run"], during["verdict"], during["finished_at"]) == (1, None, None)
+    finding = Finding("ruff:S602", "a shell", "app.py", 3)
+    outcome = Outcome(Verdict.ERRORED, "It broke.", findings=(finding,), facts={"code": 3})
+    Task.objects.settle(lease, run, outcome, now)
+    after = client.get(path).json()["phases"][0]
+    assert (after["verdict"], after["reason"]) == ("errored", "It broke.")
+    assert after["findings"] == [finding.as_json()]
+    assert after["facts"] == {"code": 3}
+    assert after["finished_at"].endswith("Z")
+
+
+def test_half_a_surrogate_in_an_agents_report_breaks_no_answer(
+    client: Client, submit: Submit
+) -> None:
+    task = submit()
+    now = timezone.now()
+    lease = Task.objects.claim("host:1:1", now)
+    assert lease is not None
+    run = Task.objects.open_run(lease, now)
+    type(run).objects.filter(pk=run.pk).update(facts={"said": "\ud800é"})
+    response = client.get(f"/api/tasks/{task.task_id}/phases")
+    assert response.status_code == 200
+    assert response.json()["phases"][0]["facts"] == {"said": "\ud800é"}
+
+
+def test_browsers_get_pages_and_programs_json(client: Client, submit: Submit) -> None:
+    task = submit("<b>bold</b>")
+    for path in ("/api/tasks", f"/api/tasks/{task.task_id}", f"/api/tasks/{task.task_id}/phases"):
+        assert client.get(path)["Content-Type"] == "application/json"
+        page = client.get(path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert page["Content-Type"].startswith("text/html")
+        assert b"<b>bold</b>" not in page.content
+    missing = client.get("/api/tasks/none", headers={"Accept": "text/html"})
+    assert (missing.status_code, missing["Content-Type"]) == (404, "text/html; charset=utf-8")
+    odd = client.get("/api/tasks", headers={"Accept": "image/png"})
+    assert (odd.status_code, odd["Content-Type"]) == (200, "application/json")
+
+
+def test_callers_from_elsewhere_are_refused(
+    client: Client, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/api/tasks/{submit().task_id}"
+    from dataclasses import replace
+
+    assert client.get(path, REMOTE_ADDR="192.0.2.1").status_code == 403
+    assert client.get(path, REMOTE_ADDR="").status_code == 403
+    assert client.get(path, REMOTE_ADDR="::ffff:127.0.0.1").status_code == 200
+    passed_on = client.get(path, headers={"X-Forwarded-For": "127.0.0.1"})
+    assert passed_on.status_code == 403
+    assert "CHIMERA_AUTH" in passed_on.json()["detail"]
+    monkeypatch.setattr(settings, "CHIMERA", replace(settings.CHIMERA, auth="off"))
+    assert client.get(path, REMOTE_ADDR="192.0.2.1").status_code == 200
+
+
+def test_a_view_that_names_nobody_is_open_to_nobody() -> None:
+    from rest_framework.test import APIRequestFactory
+    from rest_framework.views import APIView
+
+    class Forgotten(APIView):
+        def get(self, request: Any) -> Any:
+            raise AssertionError("reached")
+
+    response = Forgotten.as_view()(APIRequestFactory().get("/"))
+    assert response.status_code == 403
+
+
+def test_a_locked_database_is_said_to_be_busy(
+    client: Client, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any, **__: Any) -> Task:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(Task, "submit", locked)
+    response = post(client, "/api/tasks", REQUEST)
+    assert response.status_code == 503
+    assert response["Content-Type"] == "application/problem+json"
+    assert int(response["Retry-After"]) > 0
+
+
+def test_a_fault_of_our_own_is_a_problem_without_a_trace(
+    client: Client, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Task:
+        raise RuntimeError("secret inner thing")
+
+    monkeypatch.setattr(Task, "submit", broken)
+    response = post(client, "/api/tasks", REQUEST)
+    assert response.status_code == 500
+    assert response.json()["title"] == "Internal Server Error"
+    assert b"secret inner thing" not in response.content
+    assert b"Traceback" not in response.content
