@@ -19,7 +19,7 @@ if __package__:
     from .playbooks import checkout, markup, recognition
 else:  # started by its path, where only this file and the folder beside it can be seen
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from playbooks import checkout, markup, recognition  # type: ignore[no-redef]
+    from playbooks import checkout, markup, recognition  # type: ignore[import-not-found, no-redef]
 
 NOT_COVERED = 64
 NOT_APPLICABLE = 65

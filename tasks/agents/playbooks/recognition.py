@@ -108,18 +108,16 @@ def _symbols(gap: str) -> list[str]:
 
 def _covers(words: Sequence[str], playbook: Playbook) -> bool:
     """Say whether the words are nothing but the playbook's phrases and what may stand beside."""
-    spots = {
-        True: _spots(words, playbook.phrases),
-        False: _spots(words, (*playbook.beside, *neutral())),
-    }
+    steps = sorted(
+        [(start, length, True) for start, length in _spots(words, playbook.phrases)]
+        + [(at, length, False) for at, length in _spots(words, (*playbook.beside, *neutral()))]
+    )
     # reached: (how many words are accounted for, whether one of the phrases was among them)
     reached = {(0, False)}
-    for at in range(len(words)):
-        for is_phrase, found in spots.items():
-            for start, length in found:
-                for named in (True, False):
-                    if start == at and (at, named) in reached:
-                        reached.add((at + length, named or is_phrase))
+    for start, length, is_phrase in steps:
+        for was_named in (True, False):
+            if (start, was_named) in reached:
+                reached.add((start + length, was_named or is_phrase))
     return (len(words), True) in reached
 
 

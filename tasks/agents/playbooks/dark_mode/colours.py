@@ -69,7 +69,7 @@ def surface(light: float) -> float:
 
 def ink(light: float) -> float:
     """Return the lightness of text in the dark; light ones stay as they are."""
-    return light if light > 0.65 else 0.97 - 0.45 * light
+    return light if light > 0.65 else 0.98 - 0.42 * light
 
 
 def line(light: float) -> float:
