@@ -28,7 +28,7 @@ help: ## list these commands
 
 demo: ## set everything up and watch one feature go through all seven phases
 	$(bootstrap) --programs needed
-	@.venv/bin/python manage.py demo
+	@.venv/bin/python manage.py demo $(if $(filter-out 0,$(DEMO_ONCE)),--once)
 
 run: ## start the factory in the foreground, on http://localhost:8000
 	$(bootstrap)

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from tasks.models import Deployment
-from tasks.workflow import pids
 from tasks.workspace import staging
-
-
-def live() -> QuerySet[Deployment]:
-    """Return the copies that this host serves, in this boot."""
-    return Deployment.objects.filter(
-        ended_at=None, host=pids.host_name(), boot_id=pids.boot_id()
-    ).order_by("id")
 
 
 def newest() -> int:
@@ -22,13 +13,16 @@ def newest() -> int:
     return Deployment.objects.order_by("-id").values_list("id", flat=True).first() or 0
 
 
-def end_since(mark: int) -> list[str]:
-    """End this host's copies that were recorded after `mark`, and return their addresses.
+def end_since(mark: int, task_id: str = "") -> list[str]:
+    """End this host's live copies recorded after `mark`, and return their addresses.
 
-    Blocks for a second a copy at most. Copies that ended in the meantime count as ended.
+    Of one task, or of all with "". Blocks for a second a copy at most.
     """
+    live = Deployment.objects.filter(
+        ended_at=None, host=staging.host_name(), boot_id=staging.boot_id(), id__gt=mark
+    )
     ended = []
-    for copy in live().filter(id__gt=mark):
+    for copy in live.filter(task__task_id=task_id) if task_id else live:
         Deployment.objects.filter(pk=copy.pk, ended_at=None).update(ended_at=timezone.now())
         staging.end(copy.pid, copy.pid_started)
         ended.append(copy.url)
