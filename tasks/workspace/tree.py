@@ -47,7 +47,8 @@ def text_of(path: bytes) -> str:
 def entries(git_dir: Path, treeish: str, under: bytes = b"") -> list[Entry]:
     """List the files, links and gitlinks of a tree, or of one path in it. Raises GitError."""
     only = ("--", os.fsdecode(under)) if under else ()
-    listing = command(git_dir, "ls-tree", "-r", "-z", "-l", "--full-tree", treeish, *only)
+    arguments = ("ls-tree", "-r", "-z", "-l", "--full-tree", treeish, *only)
+    listing = command(git_dir, *arguments, environment={"GIT_LITERAL_PATHSPECS": "1"})
     found = []
     for line in call(listing).split(b"\0")[:-1]:
         facts, _, path = line.partition(b"\t")
