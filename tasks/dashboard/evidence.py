@@ -16,6 +16,24 @@ DIFF_LINES = 3000
 DIFF_LINE = 1000  # characters
 TEST_BYTES = 60_000
 
+# What a browser run has shown so far, by its verdict; only a passed one has shown what it should.
+TITLES = {
+    "red": {
+        "": "Before: not seen yet",
+        "open": "Before: being tried",
+        Verdict.PASSED: "Before: it fails",
+        Verdict.REJECTED: "Before: no honest failure",
+        Verdict.ERRORED: "Before: the run broke",
+    },
+    "green": {
+        "": "After: not seen yet",
+        "open": "After: being tried",
+        Verdict.PASSED: "After: it passes",
+        Verdict.REJECTED: "After: it does not pass",
+        Verdict.ERRORED: "After: the run broke",
+    },
+}
+
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 
@@ -93,8 +111,8 @@ def proofs_of(
     green = staged or _newest(runs, Phase.CODE_IMPLEMENTATION)
     where = "on staging" if green is staged and staged else "on a local copy"
     return (
-        _proof(task, red, artifacts, "red", "Before: it fails", "on the unchanged site"),
-        _proof(task, green, artifacts, "green", "After: it passes", where),
+        _proof(task, red, artifacts, "red", "on the unchanged site"),
+        _proof(task, green, artifacts, "green", where),
     )
 
 
@@ -134,7 +152,7 @@ def parse_diff(text: str) -> Iterable[DiffLine]:
         hunk = _HUNK.match(line)
         if raw.startswith("diff --git "):
             in_hunk = False
-            yield DiffLine("file", "", "", line.removeprefix("diff --git "))
+            yield DiffLine("file", "", "", _file_name(line.removeprefix("diff --git ")))
         elif hunk:
             in_hunk, old, new = True, int(hunk[1]), int(hunk[2])
             yield DiffLine("hunk", "", "", line)
@@ -152,6 +170,13 @@ def parse_diff(text: str) -> Iterable[DiffLine]:
             old, new = old + 1, new + 1
 
 
+def _file_name(names: str) -> str:
+    """Return the one name behind "a/NAME b/NAME"; both where they differ."""
+    length = (len(names) - len("a/ b/")) // 2
+    name = names[2 : 2 + length]
+    return name if names == f"a/{name} b/{name}" else names
+
+
 def _newest(runs: Sequence[PhaseRun], phase: Phase) -> PhaseRun | None:
     found = [run for run in runs if run.phase == phase]
     return found[-1] if found else None
@@ -162,9 +187,10 @@ def _proof(
     run: PhaseRun | None,
     artifacts: Sequence[Artifact],
     colour: str,
-    title: str,
     where: str,
 ) -> Proof:
+    verdict = "" if run is None else run.verdict or "open"
+    title = TITLES[colour].get(verdict) or TITLES[colour][""]
     if run is None:
         return Proof(colour, title, where, "", "", "", ())
     mine = [each for each in artifacts if each.phase_run_id == run.pk]
@@ -175,7 +201,7 @@ def _proof(
         colour=colour,
         title=title,
         where=where,
-        verdict=run.verdict or "open",
+        verdict=verdict,
         reason=plain(reason, 2000),
         screenshot_url=artifact_url(task.task_id, shots[-1].pk) if shots else "",
         links=links_of(task, [each for each in mine if each not in shots]),

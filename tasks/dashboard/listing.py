@@ -116,7 +116,7 @@ def _row(task: Task, now: datetime) -> Row:
         marks=story.marks_of(task),
         done=finished_phases(Phase(task.phase), stopped_in),
         progress=task.progress,
-        elapsed=story.elapsed(task, now) if task.started_at else "",
+        elapsed=story.elapsed(task, now),
         since=task.started_at if task.status == Status.RUNNING else None,
         created_at=task.created_at,
         age=story.age(task.created_at, now),

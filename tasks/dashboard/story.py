@@ -41,6 +41,13 @@ class Mark:
     label: str
     state: str  # done | active | waiting | failed | cancelled | again | todo
 
+    @property
+    def word(self) -> str:
+        """Return the state as people say it."""
+        return {"active": "running", "again": "to do again", "todo": "to do"}.get(
+            self.state, self.state
+        )
+
 
 @dataclass(frozen=True)
 class FindingLine:
@@ -149,9 +156,9 @@ def card_of(task: Task, now: datetime, *, has_workers: bool) -> Card:
 
 
 def elapsed(task: Task, now: datetime) -> str:
-    """Say how long the task has been worked on, waits between tries included."""
+    """Say how long it is since the start, up to the end if there is one; "" before the start."""
     if task.started_at is None:
-        return "not started"
+        return ""
     return duration(((task.completed_at or now) - task.started_at).total_seconds())
 
 

@@ -103,10 +103,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
 def test_a_diff_is_numbered_on_both_sides() -> None:
     lines = list(parse_diff(DIFF))
     files = [line.text for line in lines if line.kind == "file"]
-    assert files == [
-        "a/shop/templates/base.html b/shop/templates/base.html",
-        "a/shop/static/theme.js b/shop/static/theme.js",
-    ]
+    assert files == ["shop/templates/base.html", "shop/static/theme.js"]
     removed = [line for line in lines if line.kind == "del"]
     assert [(line.old, line.new) for line in removed] == [("6", "")]
     assert [line.new for line in lines if line.kind == "add"] == ["6", "7", "11", *"1234"]
