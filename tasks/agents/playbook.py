@@ -12,7 +12,7 @@ from tasks.agents.playbooks import recognition
 RUNNER = Path(__file__).resolve().with_name("playbook_runner.py")
 ADVICE = (
     "For anything else connect a coding agent to the project: "
-    'manage.py project add NAME … --coder "command:PROGRAM {prompt}" --author "command:…". '
+    'manage.py project add NAME … --coder "command:PROGRAM {prompt_file}" --author "command:…". '
     "manage.py playbooks lists what the playbook agent knows."
 )
 
