@@ -59,6 +59,11 @@ class Board:
         self._lock_file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the board
         self._places = range(seats)
 
+    def close(self) -> None:
+        """Give the memory back; the board is of no use then."""
+        self._memory.close()
+        self._lock_file.close()
+
     @property
     def is_draining(self) -> bool:
         """Say whether the cluster stops: nobody claims, running phases end as interrupted."""
