@@ -120,6 +120,8 @@ def table(task: Task, stand: list[Step], spinner: Spinner | None = None) -> Tabl
     """Return the seven phases as a table."""
     title = Text(printable(task.feature or task.id, 60), style="bold")
     shown = Table(title=title, title_justify="left", box=None, padding=(0, 1), show_header=False)
+    for _ in range(5):
+        shown.add_column(no_wrap=True, overflow="ellipsis")
     shown.caption = Text(f"{task.id}  {task.status}  {task.progress}", style="dim")
     shown.caption_justify = "left"
     for number, step in enumerate(stand, 1):
@@ -132,7 +134,7 @@ def table(task: Task, stand: list[Step], spinner: Spinner | None = None) -> Tabl
             Text(f"{number} {step.phase}", style="" if step.tries else "dim"),
             Text(step.state, style=style),
             Text(seconds, style="dim"),
-            Text(" ".join(filter(None, [tries, printable(step.reason, 70)])), style="dim"),
+            Text(" ".join(filter(None, [tries, printable(step.reason)])), style="dim"),
         )
     return shown
 
