@@ -72,7 +72,11 @@ def import_tree(
     where the folder is too large.
     """
     tracked = {entry.path: entry for entry in entries(git_dir, base)}
-    with Folder(source) as folder, _sieve(git_dir, tracked, rules) as sieve:
+    try:
+        opened = Folder(source)
+    except OSError as error:
+        raise GitError(f"{source} is no folder to import: {error.strerror}") from error
+    with opened as folder, _sieve(git_dir, tracked, rules) as sieve:
         take = _Intake(git_dir, folder, tracked)
         level = [b""]
         while level:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tasks.workspace.git import Repository
+from tasks.workspace.plumbing import ATTRIBUTES
 
 ENV = {
     "PATH": os.environ["PATH"],
@@ -36,6 +37,8 @@ def make_origin(folder: Path, files: dict[str, bytes] | None = None) -> Path:
     """Make a repository whose branch `main` has one commit of `files`."""
     folder.mkdir(parents=True)
     git(folder, "init", "-q", "-b", "main")
+    # Content is committed as it is; what the attributes do later is for the tests to see.
+    (folder / ".git" / "info" / "attributes").write_text(ATTRIBUTES)
     write(folder, {"app.py": b"print('hello')\n"} if files is None else files)
     return commit_all(folder)
 
@@ -66,3 +69,12 @@ def content_of(folder: Path) -> dict[str, bytes]:
         is_link = path.is_symlink()
         found[name] = b"-> " + os.fsencode(path.readlink()) if is_link else path.read_bytes()
     return found
+
+
+def paths_after(repository: Repository, base: str, work: Path) -> set[str]:
+    return set(repository.paths(repository.import_tree(work, base=base).tree))
+
+
+def reasons(repository: Repository, base: str, work: Path) -> dict[str, str]:
+    skipped = repository.import_tree(work, base=base).skipped
+    return {each.path: each.reason for each in skipped}
