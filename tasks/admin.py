@@ -26,6 +26,8 @@ from tasks.models.project import origin_of
 
 COMMANDS = ("install_command", "test_command", "serve_command", "author", "coder", "reviewer")
 
+admin.site.site_header = admin.site.site_title = "Chimera"
+
 # A schedule there names any function to be run: whoever may add one may do everything. Which of
 # the two admin modules is imported first makes no difference.
 for _model in [model for model in admin.site._registry if model._meta.app_label == "django_q"]:

@@ -13,6 +13,7 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from tasks.api.problems import TooLarge
+from tasks.api.renderers import SafeJSONRenderer
 
 MAX_DEPTH = 32
 MAX_DIGITS = 100  # of one number; far more than any field takes
@@ -25,6 +26,7 @@ class StrictJSONParser(BaseParser):
     """Read JSON of limited size and depth: no NaN, no key twice, no text that can't be kept."""
 
     media_type = "application/json"
+    renderer_class = SafeJSONRenderer  # fills the form of the browsable pages
 
     def parse(
         self,

@@ -147,6 +147,7 @@ class TaskViewSet(GenericViewSet[Task]):
 class NowhereView(APIView):
     """What is left below /api: nothing, said in JSON."""
 
+    name = "API"
     permission_classes = [Anyone]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

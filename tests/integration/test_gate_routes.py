@@ -80,6 +80,26 @@ def test_no_address_changes_anything_when_it_is_only_looked_at(task: Task) -> No
     assert len(visited) > 40
 
 
+INLINE = re.compile(rb"<script(?![^>]*\bsrc=)(?![^>]*application/json)|\son\w+=[\"\']|javascript:")
+
+
+@pytest.mark.django_db
+def test_no_page_needs_a_script_of_its_own_text(task: Task) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", password="x"))
+    pages = 0
+    for text, _ in patterns(get_resolver()):
+        path = address(text, task)
+        if "logout" in path:
+            continue
+        response = client.get(path, headers={"Accept": "text/html"})
+        if response.streaming or not response["Content-Type"].startswith("text/html"):
+            continue
+        assert INLINE.search(response.content) is None, path
+        pages += 1
+    assert pages > 30
+
+
 @pytest.mark.django_db
 def test_no_address_answers_under_a_foreign_name(task: Task) -> None:
     for text, _ in patterns(get_resolver()):
