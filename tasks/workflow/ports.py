@@ -47,6 +47,7 @@ def _reachable(host: str, port: int) -> tuple[str, int]:
 def _listener(port: int) -> str:
     with contextlib.suppress(psutil.Error):
         for link in psutil.net_connections("tcp"):
-            if link.status == psutil.CONN_LISTEN and link.laddr.port == port and link.pid:
+            is_it = link.status == psutil.CONN_LISTEN and link.laddr and link.laddr[1] == port
+            if is_it and link.pid:
                 return f"{psutil.Process(link.pid).name()} (pid {link.pid})"
     return "another program"

@@ -135,7 +135,10 @@ def start(plan: Plan, say: Callable[[str], None]) -> None:
 def _prepare() -> None:
     from tasks.workflow import first_start
 
-    first_start.prepare()
+    try:
+        first_start.prepare()
+    except first_start.FirstStartError as error:
+        raise DaemonError(str(error)) from error
     connections.close_all()
 
 

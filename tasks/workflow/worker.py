@@ -43,7 +43,7 @@ def work() -> int:
 
 def perform(lease: Lease, should_stop: Callable[[], bool]) -> None:
     """Take the task through its phases until it ends, waits, or must be let go."""
-    from tasks.workflow import executor  # phases and agents: not for the pusher, nor for main
+    from tasks.workflow import executor  # phases and agents: neither pusher nor main needs them
 
     executor.run(lease, should_stop)
 
