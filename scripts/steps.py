@@ -16,6 +16,7 @@ from typing import TextIO
 TICK_S = 0.2
 PLAIN_EVERY_S = 10.0  # without a terminal: a sign of life this often
 WIDTH = 96
+QUIET = ("WARNING", "Attempting uninstall", "Found existing", "Uninstalling", "Successfully un")
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 # Settings of the caller that would send packages elsewhere than into .venv.
@@ -122,7 +123,8 @@ class _Display:
 
     def tick(self, line: str) -> None:
         """Show that it goes on, with the newest line of the command."""
-        self._last = line or self._last
+        if line and not line.startswith(QUIET):
+            self._last = line
         now = time.monotonic()
         if self._moves:
             self._frame = (self._frame + 1) % len(FRAMES)

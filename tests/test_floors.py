@@ -30,7 +30,8 @@ BELOW = {
     "admin": {"models", *GROUND},
     "checks": {"models", *GROUND},
     "apps": {"checks", "models", *GROUND},
-    "management": {"workflow", "models", *GROUND},
+    # Commands start the engine and check what they are given, so they may look further down.
+    "management": {"workflow", "phases", "agents", "workspace", "models", *GROUND},
 }
 # What belongs to no floor and nobody imports.
 OUTSIDE_FLOORS = {"migrations", "__init__"}
