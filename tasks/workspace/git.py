@@ -5,8 +5,10 @@ Commits of tasks land on refs of their own, which fetching never touches. All ca
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +151,10 @@ class Repository:
         """
         expected = [] if old is None else [_checked_sha(old) if old else ""]
         arguments = ("--no-deref", "--", _checked_ref(name), _checked_sha(new), *expected)
+        lock = self.path / f"{name}.lock"
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > TIMEOUT_S:  # a power cut left it
+                lock.unlink()
         try:
             self._call("update-ref", *arguments)
         except GitError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,17 @@ def test_a_ref_that_is_gone_is_not_set_from_what_it_was(tmp_path: Path) -> None:
 
     assert not repository.set_ref("refs/heads/chimera/x", base, base)
     assert repository.ref("refs/heads/chimera/x") is None
+
+
+def test_a_lock_that_a_power_cut_left_on_a_ref_is_no_obstacle(tmp_path: Path) -> None:
+    repository, base = based_on(tmp_path)
+    name = hands.branch_ref("chimera-1")
+    repository.set_ref(name, base, "")
+    lock = repository.path / f"{name}.lock"
+    lock.touch()
+    os.utime(lock, (0, 0))
+
+    assert repository.set_ref(name, base, base)
 
 
 def test_a_ref_can_not_be_set_to_a_commit_that_is_not_there(tmp_path: Path) -> None:
