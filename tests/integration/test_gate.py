@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from chimera_site.gate import Gate, Redirect, Refusal, judge
 
 LIMIT = 256 * 1024
-Headers = list[tuple[bytes, bytes]]
 
 
 class Echo:
     """An application that answers with the body that it got, and remembers its scopes."""
 
-    def __init__(self, headers: Headers | None = None) -> None:
+    def __init__(self, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         self.scopes: list[Any] = []
         self.headers = headers or []
 
