@@ -109,7 +109,7 @@ def proofs_of(
     red = _newest(runs, Phase.RED_VERIFICATION)
     staged = _newest(runs, Phase.E2E_VALIDATION)
     green = staged or _newest(runs, Phase.CODE_IMPLEMENTATION)
-    where = "on staging" if green is staged and staged else "on a local copy"
+    where = "on a local copy" if green is not None and staged is None else "on staging"
     return (
         _proof(task, red, artifacts, "red", "on the unchanged site"),
         _proof(task, green, artifacts, "green", where),

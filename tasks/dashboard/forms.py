@@ -10,6 +10,8 @@ from django import forms
 from tasks.models import Project, Task
 from tasks.models.project import origin_of
 
+WHOLE = "Use a whole number from 1 to 10."
+
 
 class TaskForm(forms.Form):
     """What to build, where, how soon."""
@@ -32,11 +34,15 @@ class TaskForm(forms.Form):
         empty_label="The one at this address",
     )
     priority = forms.IntegerField(
-        initial=5, min_value=1, max_value=10, label="Priority", help_text="10 is soonest"
+        initial=5,
+        min_value=1,
+        max_value=10,
+        help_text="10 is soonest",
+        error_messages=dict.fromkeys(("required", "invalid", "min_value", "max_value"), WHOLE),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"auto_id": "new-%s", **kwargs})
+        super().__init__(*args, **{"auto_id": "new-%s", "label_suffix": "", **kwargs})
         choice = self.fields["project"]
         if isinstance(choice, forms.ModelChoiceField):
             choice.queryset = Project.objects.all()

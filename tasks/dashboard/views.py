@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from tasks.dashboard import evidence, story
 from tasks.dashboard.access import guarded
@@ -26,7 +26,7 @@ SHOWN_RUNS = 200  # the newest tries; a task has a few dozen at most, unless it 
 SHOWN_ARTIFACTS = 400
 
 
-@require_GET
+@require_safe
 @never_cache
 @guarded
 def task_list(request: HttpRequest) -> HttpResponse:
@@ -46,7 +46,7 @@ def submit(request: HttpRequest) -> HttpResponse:
     return redirect("dashboard:task", task_id=task.task_id)
 
 
-@require_GET
+@require_safe
 @never_cache
 @guarded
 def task_detail(request: HttpRequest, task_id: str) -> HttpResponse:
@@ -59,7 +59,7 @@ def task_detail(request: HttpRequest, task_id: str) -> HttpResponse:
     return render(request, "dashboard/task.html", context)
 
 
-@require_GET
+@require_safe
 @never_cache
 @guarded
 def log(request: HttpRequest, task_id: str) -> JsonResponse:
@@ -77,7 +77,7 @@ def log(request: HttpRequest, task_id: str) -> JsonResponse:
     )
 
 
-@require_GET
+@require_safe
 @never_cache
 @guarded
 def log_text(request: HttpRequest, task_id: str, number: int) -> HttpResponse:
@@ -153,9 +153,10 @@ def task_context(task: Task, now: datetime) -> dict[str, Any]:
 def _list_page(request: HttpRequest, form: TaskForm | None) -> HttpResponse:
     page = _whole(request.GET.get("page"), 1)
     context = list_context(request.GET.get("status", ""), page, timezone.now())
+    context["address"] = request.build_absolute_uri("/").rstrip("/")
     if "fragment" in request.GET:
         return render(request, "dashboard/_list.html", context)
-    context |= {"form": form or TaskForm(), "address": request.build_absolute_uri("/").rstrip("/")}
+    context["form"] = form or TaskForm()
     status = 422 if form is not None else 200
     return render(request, "dashboard/list.html", context, status=status)
 

@@ -122,25 +122,38 @@ class Factory:
             return False
 
 
-@pytest.fixture
-def factory(tmp_path: Path) -> Iterator[Factory]:
-    """Return a factory with one project, being served."""
+def serving(home: Path) -> Iterator[Factory]:
+    """Yield a factory with one project, being served."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHIMERA_")}
     kept |= {
-        "CHIMERA_HOME": str(tmp_path),
+        "CHIMERA_HOME": str(home),
         "CHIMERA_API_PORT": str(port),
         "CHIMERA_DEMO": "0",
         "DJANGO_SETTINGS_MODULE": "chimera_site.settings",
     }
-    made = Factory(tmp_path, port, environment=kept)
+    made = Factory(home, port, environment=kept)
     made.manage("migrate", "-v", "0")
     made.work(PROJECT)
-    made.serve()
-    yield made
-    made.kill()
+    try:
+        made.serve()
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[Factory]:
+    """Return a factory that nobody has used."""
+    yield from serving(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def used_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
+    """Return a factory that other tests of this module use too."""
+    yield from serving(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -258,19 +271,47 @@ def test_the_list_hears_of_new_tasks_and_keeps_what_is_being_typed(
     page.goto(f"{factory.url}/")
     expect(page.locator("#feed")).to_have_attribute("data-state", "live", timeout=WAIT_MS)
     mark_loaded(page)
+    expect(page.locator(".empty")).to_contain_text("curl -X POST")
     page.get_by_label("Feature").fill("Half a sentence")
     task_id = factory.work(SUBMIT, feature="<img src=x onerror=alert(1)>")
     expect(page.locator(f"#{task_id} .task-name")).to_have_text(
         "<img src=x onerror=alert(1)>", timeout=WAIT_MS
     )
     expect(page.locator(".counter.queued b")).to_have_text("1")
+    expect(page.locator(".empty")).to_have_count(0)
     expect(page.get_by_label("Feature")).to_be_focused()
     expect(page.get_by_label("Feature")).to_have_value("Half a sentence")
     assert was_never_reloaded(page)
 
 
-def test_a_person_can_submit_and_cancel_a_task(factory: Factory, page: Page) -> None:
-    page.goto(f"{factory.url}/")
+def test_a_long_log_is_bounded_and_waits_for_its_reader(used_factory: Factory, page: Page) -> None:
+    task_id = used_factory.work("print(rows.a_running_task(Project.objects.get()).task_id)")
+    write = RESUME + (
+        "run = task.phase_runs.get(verdict='')\n"
+        "rows.write_log(run, ''.join(f'{{n}} {words}\\n' for n in range({count})))\n"
+    )
+    page.goto(f"{used_factory.url}/tasks/{task_id}/")
+    box = page.locator(".logbox")
+    used_factory.work(write, task_id=task_id, words="flood", count="6000")
+    expect(box.locator(".line").last).to_have_text("5999 flood", timeout=WAIT_MS)
+    assert box.locator(".line").count() <= 2000
+    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 40
+
+    box.evaluate("box => { box.scrollTop = 100; }")
+    button = page.get_by_role("button", name="Follow")
+    expect(button).to_be_visible()
+    used_factory.work(write, task_id=task_id, words="more", count="3")
+    expect(box.locator(".line").last).to_have_text("2 more", timeout=WAIT_MS)
+    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") > 1000
+    button.click()
+    assert box.evaluate("box => box.scrollHeight - box.scrollTop - box.clientHeight") < 40
+    expect(button).to_be_hidden()
+
+
+def test_a_person_can_submit_and_cancel_a_task(used_factory: Factory, page: Page) -> None:
+    used_factory.work(SUBMIT, feature="Folds the form away")
+    page.goto(f"{used_factory.url}/")
+    page.get_by_text("New task").click()
     page.get_by_label("Feature").fill("Add a wish list")
     page.get_by_label("Project").select_option("shop")
     page.get_by_role("button", name="Submit the task").click()
@@ -279,19 +320,21 @@ def test_a_person_can_submit_and_cancel_a_task(factory: Factory, page: Page) -> 
     expect(page.locator(".card h2")).to_have_text("Cancelled in: Workspace preparation")
 
 
-def test_pages_fit_a_narrow_screen(factory: Factory, page: Page) -> None:
-    task_id = factory.work("print(rows.a_completed_task(Project.objects.get(), 'x' * 300).task_id)")
+def test_pages_fit_a_narrow_screen(used_factory: Factory, page: Page) -> None:
+    task_id = used_factory.work(
+        "print(rows.a_completed_task(Project.objects.get(), 'x' * 300).task_id)"
+    )
     page.set_viewport_size({"width": 390, "height": 844})
     for url in ("/", f"/tasks/{task_id}/"):
-        page.goto(f"{factory.url}{url}")
+        page.goto(f"{used_factory.url}{url}")
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
-def test_pages_are_whole_without_scripts(factory: Factory, browser: Browser) -> None:
-    task_id = factory.work("print(rows.a_running_task(Project.objects.get()).task_id)")
+def test_pages_are_whole_without_scripts(used_factory: Factory, browser: Browser) -> None:
+    task_id = used_factory.work("print(rows.a_running_task(Project.objects.get()).task_id)")
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(f"{factory.url}/tasks/{task_id}/")
+    page.goto(f"{used_factory.url}/tasks/{task_id}/")
     expect(page.locator(".card h2")).to_have_text("Working on: Code implementation")
     expect(page.locator(".logbox")).to_contain_text("All 41 tests passed")
     expect(page.locator("#feed")).to_have_text("Reload to see news")
