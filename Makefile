@@ -5,9 +5,10 @@
 .PHONY: help demo run test check bench fmt install
 MAKEFLAGS += --no-print-directory
 
-# The first Python that is new enough. It is asked, since a name on the PATH may be an empty shim.
+# The first Python that is new enough: the one that .venv was made with, else one on the PATH.
+# It is asked, since a name on the PATH may be an empty shim.
 # Another one: make demo PYTHON=/path/to/python3.12
-PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
+PYTHON ?= $(shell for name in .venv/bin/python python3 python3.13 python3.12 python3.11 python3.14; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
 define bootstrap
