@@ -1,7 +1,8 @@
 """Reads, writes and deletes folders that a hostile program could fill, never following a link.
 
 Every step goes through a descriptor of the folder it happens in, so what is swapped for a link in
-between is refused by the kernel. Paths are bytes with slashes, relative to the folder's root.
+between is refused by the kernel. Permissions that an agent took from us are taken back. Paths are
+bytes with slashes, relative to the folder's root.
 """
 
 from __future__ import annotations
@@ -74,7 +75,11 @@ class Folder:
     """An open folder; use it in a `with`. Raises OSError where the kernel refuses."""
 
     def __init__(self, path: Path) -> None:
-        self._root = os.open(path, _DIRECTORY)
+        above = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._root = _open_allowed(os.fsencode(path.name), above, _DIRECTORY, 0o700)
+        finally:
+            os.close(above)
         self._last: tuple[bytes, int] | None = None  # neighbours come one after the other
 
     def __enter__(self) -> Folder:
@@ -101,7 +106,8 @@ class Folder:
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         parent, name = self._parent(path)
-        with open(os.open(name, flags, dir_fd=parent), "rb") as file:  # noqa: PTH123 - a descriptor
+        own = _open_allowed(name, parent, flags, 0o400)
+        with open(own, "rb") as file:  # noqa: PTH123 - a descriptor
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise FolderError("it is not a regular file any more")
@@ -160,7 +166,7 @@ class Folder:
                 if create:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, dir_fd=above)
-                at = os.open(name, _DIRECTORY, dir_fd=above)
+                at = _open_allowed(name, above, _DIRECTORY, 0o700 if create else 0o500)
             finally:
                 os.close(above)
         self._last = (path, at)
@@ -189,7 +195,7 @@ def remove(path: Path, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
         return
     above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        root = _open_at_any_cost(os.fsencode(path.name), above)
+        root = _open_allowed(os.fsencode(path.name), above, _DIRECTORY, 0o700)
         try:
             while names := os.listdir(root):  # noqa: PTH208 - a descriptor
                 for name in names:
@@ -212,7 +218,7 @@ def _delete(name: bytes, parent: int, root: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
-        own = _open_at_any_cost(name, parent)
+        own = _open_allowed(name, parent, _DIRECTORY, 0o700)
         try:
             if parent != root:
                 os.rename(name, f".{secrets.token_hex(12)}", src_dir_fd=parent, dst_dir_fd=root)
@@ -228,21 +234,19 @@ def _remove_empty(name: bytes, parent: int) -> None:
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError as error:
-        if error.errno not in (
-            errno.ENOENT,
-            errno.ENOTEMPTY,
-        ):  # being filled: the next pass sees it
-            raise
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise  # one that is being filled is seen by the next pass
 
 
-def _open_at_any_cost(name: bytes, parent: int) -> int:
-    """Open a directory, taking back what its permissions forbid its owner."""
-    if sys.platform != "linux":
-        return os.open(name, _DIRECTORY, dir_fd=parent)
-    # Only a descriptor surely names what was looked at; chmod by name would follow a link.
-    handle = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=parent)
-    try:
-        Path(f"/proc/self/fd/{handle}").chmod(0o700)
-        return os.open(".", _DIRECTORY, dir_fd=handle)
-    finally:
-        os.close(handle)
+def _open_allowed(name: bytes, parent: int, flags: int, bits: int) -> int:
+    """Open a file or directory of ours after giving its owner the permission `bits`."""
+    if sys.platform == "linux":
+        # Only a descriptor surely names what was looked at; chmod by name would follow a link.
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISLNK(mode) and mode & bits != bits:
+                Path(f"/proc/self/fd/{handle}").chmod(stat.S_IMODE(mode) | bits)
+        finally:
+            os.close(handle)
+    return os.open(name, flags, dir_fd=parent)

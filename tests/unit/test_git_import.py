@@ -137,6 +137,20 @@ def test_the_executable_bit_is_kept(planted: tuple[Repository, str, Path], tmp_p
     assert [change.path for change in repository.changed(base, sha)] == ["app.py"]
 
 
+def test_files_without_permissions_are_taken_all_the_same(
+    planted: tuple[Repository, str, Path],
+) -> None:
+    repository, base, work = planted
+    write(work, {"pkg/new.py": b""})
+    for path in [work / "app.py", work / "pkg" / "mod.py", work / "pkg"]:
+        path.chmod(0)
+
+    imported = repository.import_tree(work, base=base)
+
+    assert imported.skipped == ()
+    assert [change.path for change in repository.changed(base, imported.tree)] == ["pkg/new.py"]
+
+
 def test_what_the_base_ignores_and_what_tools_leave_is_left_out(
     planted: tuple[Repository, str, Path],
 ) -> None:
