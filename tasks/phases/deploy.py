@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from tasks.lifecycle import Verdict
 from tasks.outcome import DeploymentFacts, Finding, Outcome
 from tasks.phases.base import rejected
@@ -38,8 +40,12 @@ def deploy(bench: Bench) -> DeploymentFacts:
     bench.repository.export(order.checkpoint.code_sha, tree)
     environment = bench.install(tree)
     bench.left_s()
-    site = bench.site_order(tree, environment, bench.folder / "site.log")
+    log = folder / "site.log"  # the live site goes on writing to it; evidence is a copy
     deployer = staging.LocalDeployer(host.sandbox)
-    live = deployer.deploy(site, order.checkpoint.code_sha)
+    try:
+        live = deployer.deploy(bench.site_order(tree, environment, log), order.checkpoint.code_sha)
+    finally:
+        if log.exists():
+            shutil.copyfile(log, bench.folder / "site.log")
     bench.log.line(f"{live.commit_sha[:10]} is live at {live.url}, kept by process {live.pid}")
     return live

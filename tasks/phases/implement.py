@@ -82,10 +82,7 @@ def newly_failing(baseline: TestReport, now: TestReport) -> list[Finding]:
     broken = sorted(now.failed - baseline.failed)
     vanished = sorted(baseline.ran - now.ran)
     return [
-        *(
-            Finding("broken-test", f"{name} passed before the change and fails now.")
-            for name in broken
-        ),
+        *(Finding("broken-test", _broken(name, name in baseline.ran)) for name in broken),
         *(
             Finding("vanished-test", f"{name} ran before the change and not now.")
             for name in vanished
@@ -93,12 +90,18 @@ def newly_failing(baseline: TestReport, now: TestReport) -> list[Finding]:
     ]
 
 
+def _broken(name: str, is_old: bool) -> str:
+    return (
+        f"{name} passed before the change and fails now." if is_old else f"{name} is new and fails."
+    )
+
+
 def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...]]:
     """Run the project's tests and the end-to-end test against the change."""
     with bench.tree(sha) as tree:
         try:
             environment = bench.install(tree)
-            own = bench.own_tests(tree, environment)
+            own = bench.own_tests(sha)
             with bench.site(tree, environment) as room:
                 seen = bench.prove(room)
         except InstallError as error:

@@ -23,7 +23,7 @@ def run(bench: Bench) -> Outcome:
     with bench.tree(sha) as tree:
         try:
             environment = bench.install(tree)
-            baseline = bench.own_tests(tree, environment)
+            baseline = bench.own_tests(sha)
             with bench.site(tree, environment):
                 pass
         except InstallError as error:

@@ -79,8 +79,7 @@ def _ask_reviewer(bench: Bench) -> tuple[str, list[Finding], float | None]:
 
 
 def _failing_tests(bench: Bench) -> list[Finding]:
-    with bench.tree(bench.order.checkpoint.code_sha) as tree:
-        now = bench.own_tests(tree, bench.install(tree))
+    now = bench.own_tests(bench.order.checkpoint.code_sha)
     empty = TestReport(frozenset(), frozenset())
     return newly_failing(bench.order.checkpoint.baseline or empty, now)
 

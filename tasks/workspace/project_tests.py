@@ -39,8 +39,6 @@ def run_tests(
     Where the command is pytest, or names {junit}, the report tells each test; else its exit code
     stands for one. Raises TestRunError when it runs out of time.
     """
-    if not command:
-        return TestReport(frozenset(), frozenset())
     results.mkdir(parents=True, exist_ok=True)
     report = results / "junit.xml"
     report.unlink(missing_ok=True)
