@@ -31,7 +31,8 @@ from tasks.workspace import leash
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 27.0  # for running phases to come to a checkpoint
-HURRIED_DRAIN_S = 2.0  # after a second signal, and before a wedged cluster is given up
+HURRIED_DRAIN_S = 2.0  # after a second signal
+WEDGED_DRAIN_S = 10.0  # before a wedged cluster is given up: what runs there is not to blame
 STOP_S = 3.0  # for idle processes to end; together with DRAIN_S within the promised 30 s
 TICK_S = 0.25
 
@@ -49,7 +50,7 @@ def run(*, run_once: bool = False) -> int:
     stop = StopSignal(shared.drain)
     cluster.start()
     # Threads only from here on: a fork copies no thread, but every lock that one holds.
-    housekeeper = Housekeeper(shared)
+    housekeeper = Housekeeper(shared, Conf.WORKERS)
     housekeeper.start()
     try:
         return _watch(cluster, shared, stop, housekeeper, run_once=run_once)
@@ -71,8 +72,8 @@ def _watch(
             logger.critical("The sentinel died; ending its processes")
             return 1
         if housekeeper.is_wedged:
-            logger.critical("There is work, a worker is idle, and no message gets through")
-            drain(cluster, shared, stop, HURRIED_DRAIN_S)
+            logger.critical("There is work and room for it, and no message gets through")
+            drain(cluster, shared, stop, WEDGED_DRAIN_S)
             return 1
         if run_once and _is_all_done(shared):
             return 0 if drain(cluster, shared, stop, DRAIN_S) else 1

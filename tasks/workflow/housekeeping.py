@@ -29,9 +29,10 @@ SUSPECT_WEDGED_AFTER_S = 3.0  # once an idle worker was killed: it may have lock
 class Housekeeper(threading.Thread):
     """Sweeps each second, and notices when messages stop getting through."""
 
-    def __init__(self, shared: Board) -> None:
+    def __init__(self, shared: Board, workers: int) -> None:
         super().__init__(name="housekeeper", daemon=True)
         self._board = shared
+        self._workers = workers
         self._stopping = threading.Event()
         self._wedge = WedgeWatch()
         self._probe = Probe()
@@ -72,7 +73,9 @@ class Housekeeper(threading.Thread):
         for seated in self._board.remove_dead():
             logger.warning("Worker %d was ended while %s", seated.process.pid, seated.seat.name)
             self._wedge.is_suspect |= seated.seat == Seat.IDLE
-        can_serve = bool(self._board.workers(Seat.IDLE)) and not self._board.is_draining
+        # Not "a worker is idle": a guard that hangs doesn't replace those that were killed.
+        has_room = len(self._board.workers(Seat.BUSY)) < self._workers
+        can_serve = has_room and not self._board.is_draining
         has_work = can_serve and Task.objects.claimable(timezone.now()).exists()
         self.is_wedged = self._wedge.look(
             has_work=has_work, dispatched_at=self._board.dispatched_at, now=time.monotonic()
@@ -80,7 +83,7 @@ class Housekeeper(threading.Thread):
 
 
 class WedgeWatch:
-    """Decides how long work may wait beside an idle worker. Times in monotonic seconds."""
+    """Decides how long work may wait while there is room for it. Times in monotonic seconds."""
 
     def __init__(self) -> None:
         self.is_suspect = False

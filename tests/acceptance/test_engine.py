@@ -171,6 +171,34 @@ def test_work_goes_on_or_the_cluster_ends_when_idle_workers_are_killed(
             assert cluster.main.poll() == 1
 
 
+def test_work_goes_on_or_the_cluster_ends_when_pusher_and_monitor_are_killed(
+    project: Project, tmp_path: Path
+) -> None:
+    with engine(tmp_path, workers=1) as cluster:
+        (row,) = cluster.await_workers(1)
+        for process in cluster.sentinel.children():
+            if process.pid != row.pid:
+                kill(process.pid)
+        task = submit(project)
+        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 30)
+        if task.status != Status.COMPLETED:
+            assert cluster.main.poll() == 1
+
+
+def test_a_guard_that_hangs_and_replaces_nobody_is_noticed(
+    project: Project, tmp_path: Path
+) -> None:
+    with engine(tmp_path, workers=1) as cluster:
+        (row,) = cluster.await_workers(1)
+        cluster.sentinel.suspend()
+        kill(row.pid)
+        task = submit(project)
+        assert cluster.await_code(25) == 1
+        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+    task.refresh_from_db()
+    assert task.status == Status.QUEUED
+
+
 def test_a_live_workers_lease_is_renewed(project: Project, tmp_path: Path) -> None:
     task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
     with engine(tmp_path, workers=2, lease_s=1) as cluster:
