@@ -79,7 +79,8 @@ def worker(pid: int, task: Task | None = None, **fields: object) -> Worker:
         "started_at": now - timedelta(hours=3),
         "seen_at": now,
     }
-    return Worker.objects.create(**(values | fields))
+    found, _ = Worker.objects.update_or_create(name=values["name"], defaults=values | fields)
+    return found
 
 
 def claim(task: Task) -> Lease:

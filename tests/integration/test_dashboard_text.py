@@ -88,14 +88,17 @@ def test_the_tail_begins_with_a_whole_line(tmp_path: Path) -> None:
     assert read_tail(path, tmp_path, 30).lines == ("line 00098", "line 00099")
 
 
-def test_nothing_outside_the_folder_is_read(tmp_path: Path) -> None:
+def test_neither_links_nor_anything_outside_the_folder_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "task"
     (folder / "run").mkdir(parents=True)
     (tmp_path / "secret").write_text("secret\n")
+    (folder / "real").write_text("read me\n")
     (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "inner").symlink_to(folder / "real")
     (folder / "way").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe")
-    for name in ("link", "way/secret", "../secret", "pipe", "run", "absent"):
+    assert read_piece(folder / "real", folder, 0).lines == ("read me",)
+    for name in ("link", "inner", "way/secret", "../secret", "pipe", "run", "absent"):
         assert read_piece(folder / name, folder, 0).lines == ()
         assert read_inside(folder / name, folder, 100) is None
 
