@@ -166,7 +166,7 @@ def _factory() -> Iterator[Factory]:
         showcase.await_health(factory)
         yield factory
     finally:
-        showcase.close_factory(factory, "")
+        showcase.close_factory(factory)
 
 
 def _submit(client: ChimeraClient, project: str, url: str, feature: str) -> str:

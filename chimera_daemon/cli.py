@@ -84,7 +84,7 @@ def _django(*arguments: str) -> None:
         click.echo(NO_SERVER, err=True)
         raise SystemExit(1)
     # -P: a folder named `tasks` where the user stands must not be taken for Chimera's.
-    argv = [sys.executable, "-P", "-m", "django", "daemon", *arguments]
+    argv = [sys.executable, "-P", "-m", "chimera_site", "daemon", *arguments]
     os.execve(sys.executable, argv, os.environ | {"DJANGO_SETTINGS_MODULE": SETTINGS})  # noqa: S606
 
 

@@ -78,7 +78,7 @@ ENVIRONMENT_READERS = (
     *PROGRAMS_OF_THEIR_OWN,
 )
 # These only name the settings module before Django is there.
-ENTRY_POINTS = ("chimera_site/asgi.py", "chimera_site/wsgi.py")
+ENTRY_POINTS = ("chimera_site/asgi.py", "chimera_site/wsgi.py", "chimera_site/__main__.py")
 
 
 def sources(*folders: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from django.conf import settings
 
 from chimera_daemon import ChimeraClient, ChimeraError
 from chimera_site import options
-from tasks.models import Task
+from tasks.lifecycle import OPEN
+from tasks.models import Task, TaskStateError
 from tasks.workflow import deployments, ports, supervisor
 from tasks.workspace import git, process
 
@@ -96,17 +98,26 @@ def await_health(factory: Factory) -> None:
     raise ShowcaseError(f"The factory is not ready for work. {said}\nIts log: {factory.log}")
 
 
-def close_factory(factory: Factory, task_id: str) -> None:
-    """End what was started for the showcase, the staging copies too. Blocks for a minute at most.
+def close_factory(factory: Factory, task_id: str = "") -> None:
+    """End what was started for the showcase: the task if it is unfinished, and staging copies.
 
-    Of a factory that ran before, only the task's staging copies end.
+    Blocks for a minute at most. A factory that ran before goes on, with all that isn't the task's.
     """
+    _cancel(task_id)
     if factory.child is None:
         deployments.end_since(factory.mark, task_id or "-")
         return
     factory.child.terminate()
     process.end_group(factory.child, grace_s=STOP_WITHIN_S)
     deployments.end_since(factory.mark)
+
+
+def _cancel(task_id: str) -> None:
+    """End the task if somebody stopped looking at it; else the next factory would go on with it."""
+    task = Task.objects.filter(task_id=task_id, status__in=sorted(OPEN)).first()
+    if task is not None:
+        with contextlib.suppress(TaskStateError):  # it has ended by itself since
+            task.cancel()
 
 
 def account_of(task_id: str) -> Account:

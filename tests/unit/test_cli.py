@@ -97,7 +97,7 @@ def test_what_agents_wrote_cannot_move_the_cursor(chimera: Callable[..., Result]
     assert "[red]not a colour[/red]" in shown
 
 
-def test_the_daemon_command_becomes_django(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_command_becomes_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[tuple[list[str], str]] = []
 
     def become(path: str, argv: list[str], env: dict[str, str]) -> None:
@@ -106,7 +106,7 @@ def test_the_daemon_command_becomes_django(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("os.execve", become)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "somebody.elses")
     done = CliRunner().invoke(cli.daemon, ["start", "--max-concurrent", "7", "--port", "81"])
-    words = ["-P", "-m", "django", "daemon", "start", "--max-concurrent=7", "--port=81"]
+    words = ["-P", "-m", "chimera_site", "daemon", "start", "--max-concurrent=7", "--port=81"]
     assert (done.exit_code, became) == (0, [(words, "chimera_site.settings")])
 
 

@@ -133,7 +133,7 @@ def _serve(console: Console, factory: Factory) -> None:
 
 def _stop(console: Console, factory: Factory, task_id: str) -> None:
     """End everything that the demo has started; a second Ctrl-C can't leave half of it behind."""
-    console.print("Stopping …")
+    console.print("Stopping …" if factory.is_ours else "Ending the staged copy of this demo …")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     showcase.close_factory(factory, task_id)
