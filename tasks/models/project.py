@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
@@ -68,6 +69,14 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Refuse an address that requests could not be matched with."""
+        try:
+            origin_of(self.target_url)
+        except ValueError as error:
+            message = "Use an address such as https://shop.example/ (http or https)."
+            raise ValidationError({"target_url": message}) from error
 
     def save(self, *args: object, **kwargs: object) -> None:
         """Keep `target_origin`, which tasks are matched by, in step with `target_url`."""

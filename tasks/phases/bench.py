@@ -7,7 +7,6 @@ by any worker on any host.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +19,12 @@ from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
 from tasks.outcome import Evidence, TestReport
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
-from tasks.workspace import browser, proof
+from tasks.workspace import browser, checkout, proof
 from tasks.workspace.environment import Environment, Installer
-from tasks.workspace.git import Repository
+from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
 from tasks.workspace.project_tests import run_tests
-from tasks.workspace.sandbox import Jail, Mount, Network
+from tasks.workspace.sandbox import Jail, Mount, Network, is_visible
 from tasks.workspace.site import Room, SiteOrder, doorway, running
 
 
@@ -74,7 +73,7 @@ class Bench:
         try:
             yield folder
         finally:
-            remove(folder)
+            checkout.remove(folder)
 
     @contextlib.contextmanager
     def tree(self, sha: str) -> Iterator[Path]:
@@ -209,6 +208,12 @@ class Bench:
         """Return all that one of our own checks prints. Raises ProcessError when it fails."""
         return output(self.host.sandbox.command(Jail(tree), argv), timeout_s=self.left_s())
 
+    def commit(self, tree: str, parent: str, prefix: str, body: str) -> str:
+        """Commit a tree and keep it under this claim's own ref; the branch follows the row."""
+        sha = self.repository.commit(tree, [parent], self.message(prefix, body))
+        self.repository.set_ref(checkpoint_ref(self.order.task_id, self.order.fence), sha)
+        return sha
+
     def message(self, prefix: str, body: str) -> str:
         """Return a commit message: the feature in one line, then what the commit is."""
         subject = prefix + " ".join(self.order.feature.split())
@@ -249,7 +254,10 @@ class BenchShell:
         env: dict[str, str] | None = None,
     ) -> Completed:
         """Run `argv` to its end; `readable` host paths are visible to it, read-only."""
-        mounts = (*self.jail.mounts, *(Mount(path, str(path)) for path in readable))
+        mounts = (
+            *self.jail.mounts,
+            *(Mount(path, str(path)) for path in readable if not is_visible(path)),
+        )
         jail = Jail(
             **{**self.jail.__dict__, "mounts": mounts, "env": {**self.jail.env, **(env or {})}}
         )
@@ -268,8 +276,3 @@ def write_test(folder: Path, test_path: str, content: bytes) -> None:
     target = folder / test_path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that hostile code could write to, never following its links."""
-    shutil.rmtree(folder, ignore_errors=True)

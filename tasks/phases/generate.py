@@ -42,7 +42,8 @@ def run(bench: Bench) -> Outcome:
     if finding:
         return rejected(f"{_WRONG_TEST} {finding.message}", finding, cost_usd=report.cost_usd)
     base = bench.order.checkpoint.base_sha
-    sha = bench.repository.commit(imported.tree, [base], _message(bench))
+    about = "End-to-end test, written before the change."
+    sha = bench.commit(imported.tree, base, "Test: ", about)
     text = (content or b"").decode()
     return Outcome(
         Verdict.PASSED,
@@ -115,10 +116,6 @@ def _not_collected(bench: Bench, content: bytes, test_path: str) -> Finding | No
     lines = [line for line in done.output_tail.splitlines() if line.startswith("E ")]
     said = lines[-1][1:].strip() if lines else done.output_tail.strip()[-500:]
     return Finding("collection", f"pytest finds no test that it could run in it: {said}", test_path)
-
-
-def _message(bench: Bench) -> str:
-    return bench.message("Test: ", "End-to-end test, written before the change.")
 
 
 def _keep(bench: Bench, test_path: str, text: str) -> Evidence:

@@ -32,7 +32,8 @@ def run(bench: Bench) -> Outcome:
     refusals = refused_changes(bench, imported.tree)
     if refusals:
         return rejected(refusals[0].message, *refusals, cost_usd=report.cost_usd)
-    sha = bench.repository.commit(imported.tree, [checkpoint.test_sha], _message(bench))
+    about = f"Makes {checkpoint.test_path} pass."
+    sha = bench.commit(imported.tree, checkpoint.test_sha, "", about)
     findings, evidence = _try_out(bench, sha)
     diff = bench.repository.diff(checkpoint.test_sha, sha)
     evidence = (*evidence, bench.keep("change.diff", diff, "diff", "change.diff"))
@@ -122,7 +123,3 @@ def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...
 def _site_log(path: Path) -> list[Finding]:
     said = tail(path, 2000)
     return [Finding("site-log", f"The site printed:\n{said}")] if said else []
-
-
-def _message(bench: Bench) -> str:
-    return bench.message("", f"Makes {bench.order.checkpoint.test_path} pass.")

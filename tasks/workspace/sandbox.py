@@ -123,6 +123,12 @@ def find(mode: str) -> Sandbox:
     return sandbox
 
 
+def is_visible(path: Path) -> bool:
+    """Say whether every child sees this host path anyway."""
+    roots = [Path("/usr"), *(mount.source for mount in python_mounts())]
+    return any(path.is_relative_to(root) for root in roots)
+
+
 def python_mounts() -> tuple[Mount, ...]:
     """Return the mounts that let the child run Chimera's own Python."""
     folders = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), Path(sys.prefix)}

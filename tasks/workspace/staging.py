@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from tasks.outcome import DeploymentFacts
+from tasks.workspace import checkout
 from tasks.workspace.sandbox import Sandbox
 from tasks.workspace.site import SiteOrder, keep
 
@@ -41,7 +41,8 @@ class LocalDeployer:
 
 def fresh_folder(folder: Path) -> Path:
     """Make an empty folder for a staging copy; what an earlier try left there goes."""
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        checkout.remove(folder)
     folder.mkdir(parents=True)
     return folder
 
