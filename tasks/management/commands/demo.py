@@ -98,9 +98,9 @@ def _tell(console: Console, account: Account, address: str) -> None:
     if account.reason and not completed:
         _line(console, "why", account.reason)
     if account.commits:
-        _line(console, "branch", f"{account.branch}  in {account.repository}")
+        _line(console, "branch", f"{account.branch} in {account.repository}")
         for sha, subject in account.commits:
-            _line(console, "", f"{sha[:10]}  {subject}")
+            _line(console, "", f"{sha[:10]} {subject}")
     if account.red_reason:
         _line(console, "before", f"the test failed: {account.red_reason}")
     if account.validation_status == "passed":
