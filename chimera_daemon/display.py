@@ -119,9 +119,12 @@ def _move(looks: Iterator[Look], console: Console) -> Task:
 def table(task: Task, stand: list[Step], spinner: Spinner | None = None) -> Table:
     """Return the seven phases as a table."""
     title = Text(printable(task.feature or task.id, 60), style="bold")
-    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1), show_header=False)
-    for _ in range(5):
-        shown.add_column(no_wrap=True, overflow="ellipsis")
+    shown = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1), show_header=False, expand=True
+    )
+    for width in (1, 23, 11, 7):  # fixed, so that nothing jumps; the reason gets the rest
+        shown.add_column(min_width=width, no_wrap=True)
+    shown.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     shown.caption = Text(f"{task.id}  {task.status}  {task.progress}", style="dim")
     shown.caption_justify = "left"
     for number, step in enumerate(stand, 1):

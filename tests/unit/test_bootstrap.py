@@ -104,6 +104,23 @@ def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert programs.apt_prefix(machine, ["ffmpeg"]) is None
 
 
+def test_packages_are_installed_after_the_lists_were_read(empty_path: Path, tmp_path: Path) -> None:
+    program(empty_path / "apt-get", f'echo "$DEBIAN_FRONTEND $@" >> "{tmp_path}/calls"')
+    assert programs.install_packages([], ["chromium", "ffmpeg"], tmp_path / "log")
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "noninteractive -y --no-install-recommends update",
+        "noninteractive -y --no-install-recommends install chromium ffmpeg",
+    ]
+
+
+def test_packages_that_cannot_be_installed_do_not_end_the_setup(
+    empty_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program(empty_path / "apt-get", "echo no network; exit 100")
+    assert not programs.install_packages([], ["chromium"], tmp_path / "log")
+    assert "no network" in capsys.readouterr().out
+
+
 def test_what_is_missing_is_said_with_what_to_do(empty_path: Path) -> None:
     said = "\n".join(programs.advice(DEBIAN_USER, has_browser=False))
     for word in ("CHIMERA_CHROMIUM", "apt-get install bubblewrap", "apt-get install ffmpeg"):
