@@ -153,5 +153,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Two lines a nudge, and one a request, say nothing that the rows do not.
+    "loggers": {"django-q": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": CHIMERA.log_level},
 }

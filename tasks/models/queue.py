@@ -81,7 +81,9 @@ class TakenTask(models.Model):
         """Claim this very row for `worker`; None if it changed, or turned out to be poison."""
         if self.status == Status.RUNNING and self.phase_runs.filter(verdict="").exists():
             step = lifecycle.crash(self.state)
-            self.close_open_run(now, "The worker vanished in the middle of this phase.", "errored")
+            reason = "The worker vanished in the middle of this phase."
+            self.close_open_run(now, reason, "errored")
+            Event.objects.append("phase.errored", self, reason=reason, **self.standing())
             if step.state.status == Status.FAILED:
                 self.end_as_poison(step, now)
                 return None

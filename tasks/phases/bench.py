@@ -19,7 +19,7 @@ from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
 from tasks.outcome import Evidence, TestReport
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
-from tasks.workspace import browser, checkout, proof
+from tasks.workspace import browser, checkout, proof, site
 from tasks.workspace.environment import Environment, Installer
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
@@ -101,6 +101,7 @@ class Bench:
             host=f"{self.order.task_id}.{self.host.staging_domain}",
             health_path=project.health_path,
             log=log,
+            health_timeout_s=site.HEALTH_TIMEOUT_S,
         )
 
     @contextlib.contextmanager
@@ -151,6 +152,8 @@ class Bench:
                 self.log.line(f"proving {checkpoint.test_path} against {room.base_url}")
                 done = browser.prove(self.host.sandbox, order, room, self.log, self.should_stop)
         seen = proof.read(results, done)
+        if seen.result == proof.Result.NO_BROWSER:
+            raise browser.BrowserError(f"The browser {chromium} does not start: {seen.reason}")
         if seen.result == proof.Result.STOPPED:
             self.left_s()
         self.log.line(f"the test {seen.result}: {seen.reason}")

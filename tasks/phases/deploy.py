@@ -35,15 +35,16 @@ def deploy(bench: Bench) -> DeploymentFacts:
     Raises SiteError, InstallError.
     """
     order, host = bench.order, bench.host
-    folder = host.home / "staging" / order.task_id / str(order.fence) / str(order.round)
-    tree = staging.fresh_folder(folder) / "tree"
+    folder = staging.folder_of(host.home, order.task_id, order.fence)
+    tree = folder / "tree"
     bench.repository.export(order.checkpoint.code_sha, tree)
     environment = bench.install(tree)
     bench.left_s()
     log = folder / "site.log"  # the live site goes on writing to it; evidence is a copy
     deployer = staging.LocalDeployer(host.sandbox)
     try:
-        live = deployer.deploy(bench.site_order(tree, environment, log), order.checkpoint.code_sha)
+        site = bench.site_order(tree, environment, log)
+        live = deployer.deploy(site, order.checkpoint.code_sha, folder / staging.PID_FILE)
     finally:
         if log.exists():
             shutil.copyfile(log, bench.folder / "site.log")

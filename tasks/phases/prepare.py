@@ -6,6 +6,7 @@ from tasks.lifecycle import Verdict
 from tasks.outcome import Finding, Outcome
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
+from tasks.workspace import browser
 from tasks.workspace.environment import InstallError
 from tasks.workspace.git import GitError
 from tasks.workspace.site import SiteError
@@ -14,6 +15,7 @@ from tasks.workspace.site import SiteError
 def run(bench: Bench) -> Outcome:
     """Take the head of the branch, install it, start its site, run its tests for a baseline."""
     project = bench.order.project
+    browser.find_chromium(bench.host.chromium)  # better now than after an agent was paid
     try:
         sha = bench.order.checkpoint.base_sha or bench.repository.head(project.branch)
     except GitError as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from django.conf import settings
+from django.db import close_old_connections
 from django.utils import timezone
 
 from tasks import agents, phases
@@ -31,6 +32,7 @@ def run(lease: Lease, should_stop: ShouldStop) -> None:
         while True:
             phase_run = Task.objects.open_run(lease, timezone.now())
             outcome = perform(phase_run, should_stop)
+            close_old_connections()  # a phase may outlast what the database server keeps open
             artifacts = journal.artifacts_of(phase_run, outcome.evidence)
             task = Task.objects.settle(lease, phase_run, outcome, timezone.now(), artifacts)
             set_branch(task)

@@ -10,6 +10,7 @@ from django.conf import settings
 from tasks.lifecycle import OPEN, Status
 from tasks.models import Deployment, Task, Worker
 from tasks.workflow import pids
+from tasks.workflow.leftovers import remove_leftovers
 from tasks.workspace import staging
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def sweep(now: datetime, ended_since: datetime | None = None) -> None:
     close_dead_deployments(now)
     end_surplus_deployments(now)
     end_keepers(now, ended_since or now - TRY_FOR)
+    remove_leftovers()
 
 
 def free_dead_holders(now: datetime) -> int:

@@ -45,4 +45,4 @@ def _try_browser(box: sandbox.Sandbox, path: str, cache: Path) -> str:
         seen = proof.read(results, done)
     if seen.result == proof.Result.PASSED:
         return ""
-    return f"The browser {path} could not make a screenshot: {seen.reason}"
+    return f"The browser {path} could not make a screenshot: {seen.reason[:500]}"

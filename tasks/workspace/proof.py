@@ -45,6 +45,7 @@ class Result(StrEnum):
     FAILED = "failed"  # on an assertion: the site lacks what the test asks for
     BROKEN = "broken"  # the test itself, or the way to the site, is at fault
     NONE_RAN = "none ran"
+    NO_BROWSER = "no browser"  # the machinery is at fault: the browser did not start
     STOPPED = "stopped"  # by us, or by the deadline
 
 
@@ -114,6 +115,9 @@ def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, i
     if not tests:
         return Result.NONE_RAN, f"No test ran. {_last(completed.output_tail)}", 0
     failures = [test for test in tests if test.get("outcome") == "failed"]
+    launches = [test for test in failures if _is_launch(test)]
+    if launches:
+        return Result.NO_BROWSER, _told(launches[0]), 0
     broken = [test for test in failures if not is_assertion(test)]
     if broken:
         return Result.BROKEN, _told(broken[0]), _line(broken[0])
@@ -124,6 +128,11 @@ def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, i
     if any(test.get("outcome") == "skipped" for test in tests):
         return Result.NONE_RAN, "A test was skipped; a skipped test proves nothing.", 0
     return Result.BROKEN, f"pytest ended with code {completed.returncode}.", 0
+
+
+def _is_launch(test: dict[str, Any]) -> bool:
+    message = str(test.get("message", ""))
+    return test.get("when") == "setup" and message.startswith("BrowserType.launch")
 
 
 def _entries(value: object) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def main() -> None:
     """Read the order, make the room, keep it until the site or the caller is gone."""
     order = json.loads(sys.stdin.readline())
     if order["keep"]:
-        _leave_the_caller()
+        _leave_the_caller(order["pid_file"])
     else:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     listeners: list[socket.socket] = []
@@ -68,11 +68,16 @@ def main() -> None:
         threading.Event().wait()
 
 
-def _leave_the_caller() -> None:
-    """Go on as a process that the caller need not wait for, in a session of its own."""
+def _leave_the_caller(pid_file: str) -> None:
+    """Go on as a process that the caller need not wait for, in a session of its own.
+
+    The file says who keeps the site, even if the caller dies before it has recorded that.
+    """
     if os.fork():
         os._exit(0)
     os.setsid()
+    with open(pid_file, "w") as file:  # noqa: PTH123
+        file.write(str(os.getpid()))
 
 
 def make_namespaces() -> None:

@@ -53,7 +53,7 @@ def running(
 ) -> Iterator[Room]:
     """Serve the site in a room until the block ends. Raises SiteError, ProcessError."""
     port = SITE_PORT if sandbox.is_on else free_port()
-    child = _start_room(sandbox, order, port, keep=False)
+    child = _start_room(sandbox, order, port)
     try:
         room_pid = _await_health(child, order, should_stop)
         yield Room(f"http://{order.host}:{port}", room_pid if sandbox.is_on else None)
@@ -75,16 +75,17 @@ def doorway(sandbox: Sandbox, host_port: int, base_url: str) -> Iterator[Room]:
         _close(child)
 
 
-def keep(sandbox: Sandbox, order: SiteOrder) -> tuple[int, int]:
+def keep(sandbox: Sandbox, order: SiteOrder, pid_file: Path) -> tuple[int, int]:
     """Start a keeper that serves the site until it is ended; return its pid and its port.
 
-    The keeper outlives the caller. Raises SiteError if the site is not healthy in time.
+    The keeper outlives the caller, and writes its pid to `pid_file` before it starts the site.
+    Raises SiteError if the site is not healthy in time.
     """
     listener = socket.create_server(("127.0.0.1", 0)) if sandbox.is_on else None
     with listener or contextlib.nullcontext():
         public_port: int = listener.getsockname()[1] if listener else free_port()
         inner_port = SITE_PORT if sandbox.is_on else public_port
-        child = _start_room(sandbox, order, inner_port, keep=True, listener=listener)
+        child = _start_room(sandbox, order, inner_port, pid_file=pid_file, listener=listener)
     try:
         return _await_health(child, order, lambda: False), public_port
     finally:
@@ -111,7 +112,7 @@ def _start_room(
     order: SiteOrder,
     port: int,
     *,
-    keep: bool,
+    pid_file: Path | None = None,
     listener: socket.socket | None = None,
 ) -> subprocess.Popen[bytes]:
     network = Network.ROOM if sandbox.is_on else Network.HOST
@@ -129,7 +130,8 @@ def _start_room(
         "log": str(order.log),
         "log_limit_bytes": OUTPUT_LIMIT_BYTES,
     }
-    request: dict[str, Any] = {"keep": keep, "isolate": sandbox.is_on, "site": site}
+    kept = {"keep": pid_file is not None, "pid_file": str(pid_file or "")}
+    request: dict[str, Any] = {**kept, "isolate": sandbox.is_on, "site": site}
     fds = (listener.fileno(),) if listener else ()
     return _start({**request, "listen_fd": fds[0] if fds else None}, fds)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from pathlib import Path
 import psutil
 
 from tasks.outcome import DeploymentFacts
-from tasks.workspace import checkout
 from tasks.workspace.sandbox import Sandbox
 from tasks.workspace.site import SiteOrder, keep
 
+PID_FILE = "keeper.pid"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -26,9 +27,9 @@ class LocalDeployer:
 
     sandbox: Sandbox
 
-    def deploy(self, order: SiteOrder, commit_sha: str) -> DeploymentFacts:
+    def deploy(self, order: SiteOrder, commit_sha: str, pid_file: Path) -> DeploymentFacts:
         """Start a keeper for the site and return where it is live. Raises SiteError."""
-        pid, port = keep(self.sandbox, order)
+        pid, port = keep(self.sandbox, order, pid_file)
         return DeploymentFacts(
             url=f"http://{order.host}:{port}",
             commit_sha=commit_sha,
@@ -39,12 +40,11 @@ class LocalDeployer:
         )
 
 
-def fresh_folder(folder: Path) -> Path:
-    """Make an empty folder for a staging copy; what an earlier try left there goes."""
-    if folder.exists():
-        checkout.remove(folder)
-    folder.mkdir(parents=True)
-    return folder
+def folder_of(home: Path, task_id: str, fence: int) -> Path:
+    """Make a new, empty folder for a staging copy; its name says whose it is."""
+    base = home / "staging"
+    base.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{task_id}-{fence}-", dir=base))
 
 
 def host_name() -> str:

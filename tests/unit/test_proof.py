@@ -35,7 +35,11 @@ CASES = {
     "syntax error": ("def test_it(page)\n    pass\n", Result.BROKEN, "expected ':'"),
     "import error": ("import nothing_such\n" + OPEN, Result.BROKEN, "nothing_such"),
     "undefined name": (OPEN + "    undefined_thing()\n", Result.BROKEN, "NameError"),
-    "unknown fixture": ("def test_it(nothing_such):\n    assert 0\n", Result.BROKEN, "nothing_such"),
+    "unknown fixture": (
+        "def test_it(nothing_such):\n    assert 0\n",
+        Result.BROKEN,
+        "nothing_such",
+    ),
     "dead site": (
         "def test_it(page):\n    page.goto('http://127.0.0.1:8081/')\n    assert 0\n",
         Result.BROKEN,
