@@ -1,8 +1,8 @@
 """A pytest plugin: end-to-end tests that Chimera wrote run by hand, in the system's Chromium.
 
-pytest-playwright looks for a browser of its own download and nothing else. Where Chimera is
-installed, `pytest FILE --base-url URL` takes CHIMERA_CHROMIUM or the system's browser instead,
-if there is one. Proofs do not use this: they have a plugin of their own.
+pytest-playwright looks for a browser of its own download and nothing else. With this plugin,
+`pytest -p chimera_daemon.browser_plugin FILE --base-url URL` takes CHIMERA_CHROMIUM or the
+system's browser instead. Proofs do not use it: they have a plugin of their own.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,9 +202,9 @@ class Bench:
         self.left_s()
         return report
 
-    def check(self, argv: Sequence[str], tree: Path) -> Completed:
+    def check(self, argv: Sequence[str], tree: Path, env: Mapping[str, str]) -> Completed:
         """Run one of our own checks on a tree that it may only read."""
-        call = self.host.sandbox.command(Jail(tree), argv)
+        call = self.host.sandbox.command(Jail(tree, env=env), argv)
         return run(call, timeout_s=self.left_s(), should_stop=self.should_stop)
 
     def output(self, argv: Sequence[str], tree: Path) -> bytes:

@@ -14,9 +14,11 @@ from tasks.phases.base import rejected
 from tasks.phases.bench import Bench, write_test
 from tasks.workspace import checkout
 from tasks.workspace.environment import Environment
+from tasks.workspace.process import ProcessError
 
 MAX_TEST_BYTES = 100_000
 _ASSERTING_CALLS = {"expect", "raises", "fail"}
+_AT_FAULT = {2, 5}  # pytest's codes for a file that cannot be collected, and for no test
 _WRONG_TEST = "The test cannot be used as it is."
 
 
@@ -107,12 +109,14 @@ def _not_collected(bench: Bench, content: bytes, test_path: str) -> Finding | No
         write_test(folder, test_path, content)
         argv = (
             *(sys.executable, "-B", "-m", "pytest", "--collect-only", "-q", "--color=no"),
-            *("-p", "no:cacheprovider", "-p", "no:django", "--noconftest", "-c", "/dev/null", "--"),
-            test_path,
+            *("-p", "pytest_playwright.pytest_playwright", "-p", "no:cacheprovider"),
+            *("--noconftest", "-c", "/dev/null", "--", test_path),
         )
-        done = bench.check(argv, folder)
+        done = bench.check(argv, folder, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
     if done.ok:
         return None
+    if done.returncode not in _AT_FAULT:
+        raise ProcessError(f"pytest ended with code {done.returncode}: {done.output_tail[-1000:]}")
     lines = [line for line in done.output_tail.splitlines() if line.startswith("E ")]
     said = lines[-1][1:].strip() if lines else done.output_tail.strip()[-500:]
     return Finding("collection", f"pytest finds no test that it could run in it: {said}", test_path)
