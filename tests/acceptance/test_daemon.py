@@ -2,140 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.acceptance.engine import ROOT, wait_for
-
-
-class Daemon:
-    """One CHIMERA_HOME and the programs that are run on it."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        self.home = home
-        self.port = port
-        self.log = home / "daemon.log"
-        self._started: list[subprocess.Popen[bytes]] = []
-        self._family: set[psutil.Process] = set()
-
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start the factory and wait until it says that it is ready."""
-        with self.log.open("wb") as output:
-            process = subprocess.Popen(
-                self._argv("start", "--port", str(self.port), *options),
-                env=self._env(),
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        self._started.append(process)
-        wait_for(lambda: self._is_ready(process), 60, "ready")
-        return process
-
-    def call(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run one verb to its end."""
-        return subprocess.run(
-            self._argv(*words),
-            env=self._env() | env,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-    def family(self, process: subprocess.Popen[bytes]) -> set[psutil.Process]:
-        """Take note of the factory's processes and return them."""
-        top = psutil.Process(process.pid)
-        self._family |= {top, *top.children(recursive=True)}
-        return self._family
-
-    def program(self, process: subprocess.Popen[bytes], word: str) -> psutil.Process | None:
-        """Return the program directly under the supervisor whose command line has `word`."""
-        for child in psutil.Process(process.pid).children():
-            with contextlib.suppress(psutil.Error):
-                if word in child.cmdline() and "tasks.workspace.leash" not in child.cmdline():
-                    return child
-        return None
-
-    def health(self) -> dict[str, object] | None:
-        """Return what /health says, be it good or bad; None while nothing answers."""
-        url = f"http://localhost:{self.port}/health"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return dict(json.load(answer))
-        except urllib.error.HTTPError as error:  # 503: there is no browser here
-            with error:
-                return dict(json.load(error))
-        except OSError:
-            return None
-
-    def survivors(self) -> list[psutil.Process]:
-        """Return what still runs of all that was taken note of."""
-        return [
-            process
-            for process in self._family
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
-
-    def end(self) -> None:
-        """End everything, with force."""
-        for process in self._started:
-            with contextlib.suppress(psutil.Error):
-                self.family(process)
-        for survivor in self._family:
-            with contextlib.suppress(psutil.Error):
-                survivor.kill()
-        for process in self._started:
-            process.wait(timeout=10)
-
-    def _is_ready(self, process: subprocess.Popen[bytes]) -> bool:
-        text = self.log.read_text()
-        assert process.poll() is None, text
-        return f"http://localhost:{self.port}\n" in text
-
-    def _argv(self, *words: str) -> list[str]:
-        return [sys.executable, "manage.py", "daemon", *words]
-
-    def _env(self) -> dict[str, str]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("CHIMERA_")}
-        kept.pop("DJANGO_SETTINGS_MODULE", None)
-        return kept | {
-            "CHIMERA_HOME": str(self.home),
-            "CHIMERA_DEMO": "0",
-            "CHIMERA_MAX_WORKERS": "1",
-            "CHIMERA_CHROMIUM": "/nowhere/chromium",  # nothing here needs a browser
-        }
+from tests.acceptance.daemon import Daemon, free_port
+from tests.acceptance.engine import wait_for
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """Return a factory that has not been started, and end it after the test."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    factory = Daemon(home, port)
+    factory = Daemon(home, free_port())
     yield factory
     factory.end()
 
 
 def test_one_command_serves_pages_and_workers_and_another_stops_them(daemon: Daemon) -> None:
     process = daemon.start("--max-concurrent", "2")
-    wait_for(lambda: len((daemon.health() or {}).get("workers", [])) == 2, 20)  # type: ignore[arg-type]
+    wait_for(lambda: len((daemon.health() or {}).get("workers", [])) == 2, 20)
     daemon.family(process)
     status = daemon.call("status")
     assert status.returncode == 0
