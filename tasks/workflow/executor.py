@@ -74,13 +74,24 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
     except Exception as error:
         if should_stop():
             return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
-        logger.exception("%s: %s broke", task.task_id, phase_run.phase)
-        reason = f"{type(error).__name__}: {error}"[:4000]
+        reason = _in_words(error)
+        trace = None if _is_ours(error) else error
+        logger.error("%s: %s: %s", task.task_id, phase_run.phase, reason, exc_info=trace)
         log.line(reason)
         permanent = bool(getattr(error, "permanent", False))
         return Outcome(Verdict.ERRORED, reason, permanent=permanent)
     log.line(f"{outcome.verdict}: {outcome.reason}")
     return outcome
+
+
+def _in_words(error: Exception) -> str:
+    """Return the error's own words; one that is not ours needs its class to be understood."""
+    named = f"{type(error).__name__}: {error}"
+    return (str(error) if _is_ours(error) and str(error) else named)[:4000]
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.startswith("tasks.")
 
 
 def host_for(project: Project) -> Host:

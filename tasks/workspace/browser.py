@@ -154,7 +154,16 @@ def _pytest_call(sandbox: Sandbox, jail: Jail, order: ProofOrder, base_url: str)
     results = sandbox.inside(jail, order.results)
     video = "on" if "PLAYWRIGHT_BROWSERS_PATH" in jail.env else "off"
     return (
-        *(sys.executable, "-B", "-m", "pytest", "-q", "--tb=short", "--color=no"),
+        *(
+            sys.executable,
+            "-B",
+            "-m",
+            "pytest",
+            "-q",
+            "--tb=short",
+            "--color=no",
+            "--disable-warnings",
+        ),
         *("-p", "pytest_playwright.pytest_playwright"),
         *("-p", "chimera_proof", "-p", "no:cacheprovider", "--noconftest", "-c", os.devnull),
         f"--rootdir={sandbox.inside(jail, order.tests)}",
