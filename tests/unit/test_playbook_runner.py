@@ -212,7 +212,7 @@ def test_the_author_writes_one_file_that_compiles_and_asserts(tmp_path):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
     assert [argument.arg for argument in function.args.args] == ["page", "base_url"]
-    assert sum(isinstance(node, ast.Assert) for node in ast.walk(function)) == 4
+    assert sum(isinstance(node, ast.Assert) for node in ast.walk(function)) == 5
     assert ast.get_docstring(tree) == "Dark mode toggle: Add dark mode toggle."
     assert "'/shop/?page=2'" in ast.unparse(tree)
 
