@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tasks.lifecycle import Verdict
+from tasks.lifecycle import ROUTE, Phase, Verdict
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,25 @@ class Checkpoint:
     deployment_url: str = ""
     validation_status: str = ""  # passed | failed
     baseline: TestReport | None = None
+
+
+# Which phase makes which part of the checkpoint; starting anew at a phase forgets them from there.
+MADE_BY: dict[Phase, tuple[str, ...]] = {
+    Phase.WORKSPACE_PREPARATION: ("base_sha", "baseline"),
+    Phase.E2E_TEST_GENERATION: ("test_path", "test_sha"),
+    Phase.RED_VERIFICATION: ("red_reason",),
+    Phase.CODE_IMPLEMENTATION: ("draft_sha", "code_sha"),
+    Phase.GUARDIAN_REVIEW: ("review_decision",),
+    Phase.STAGING_DEPLOYMENT: ("deployment_url",),
+    Phase.E2E_VALIDATION: ("validation_status",),
+}
+
+
+def forgotten_from(phase: Phase) -> dict[str, Any]:
+    """Return the checkpoint's fields made in `phase` and after it, each with its empty value."""
+    later = ROUTE[ROUTE.index(phase) :]
+    names = [name for each in later for name in MADE_BY[each]]
+    return {name: None if name == "baseline" else "" for name in names}
 
 
 @dataclass(frozen=True)

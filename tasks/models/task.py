@@ -22,7 +22,7 @@ from tasks.models.event import Event
 from tasks.models.project import Project
 from tasks.models.queue import TakenTask
 from tasks.models.settlement import TaskQuerySet
-from tasks.outcome import Checkpoint, TestReport
+from tasks.outcome import Checkpoint, TestReport, forgotten_from
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: read aloud without mistakes
 
@@ -241,7 +241,8 @@ class Task(TakenTask):
     def retry(self, from_phase: Phase | None = None) -> None:
         """Queue a failed or cancelled task again where it stopped, or at an earlier phase.
 
-        Raises TaskStateError for a task in another state or a phase that it never reached.
+        Where it stopped, it goes on with all that it has; an earlier phase that is named starts
+        anew, and what was made from there on is forgotten (the history is not). Raises TaskStateError for a task in another state or a phase that it never reached.
         """
         now = timezone.now()
         with transaction.atomic():
@@ -265,6 +266,7 @@ class Task(TakenTask):
                 fence=F("fence") + 1,
                 completed_at=None,
                 due_at=now,
+                **(forgotten_from(from_phase) if from_phase else {}),
             )
             if changed != 1:
                 raise TaskStateError(f"{self.task_id} changed at the same moment; try again")
