@@ -1,0 +1,315 @@
+"""The whole factory at work: real cluster, real phases, real browser, all asked for by HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from django.conf import settings
+
+from tasks.lifecycle import ROUTE, Phase
+from tasks.workspace import browser
+from tests.acceptance import scripts
+from tests.acceptance.daemon import free_port
+from tests.acceptance.engine import wait_for
+from tests.acceptance.factory import SLOTS, Factory, Run, Sample, alive
+from tests.acceptance.test_demo import processes_of
+
+FEATURES = ("Spring sale", "Summer hats", "Autumn tea", "Winter coats", "Free maps", "New books")
+BEFORE_CODING = list(ROUTE[:3])
+CODING = "CODE_IMPLEMENTATION"
+# Asked by hand, a browser is named by a plugin of one's own; where Playwright has one, by nothing.
+PLUGIN = """
+import pytest
+
+
+class SystemBrowser:
+    @pytest.fixture(scope="session")
+    @classmethod
+    def browser_type_launch_args(cls):
+        return {launch!r}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    config.pluginmanager.register(SystemBrowser())
+"""
+
+
+@dataclass(frozen=True)
+class Six:
+    """Six tasks that were submitted at once, and what the API said until all had ended."""
+
+    features: dict[str, str]  # by task id
+    samples: list[Sample]
+    runs: list[Run]
+
+    @property
+    def ends(self) -> list[dict[str, object]]:
+        """Return the tasks as they stood at last."""
+        return list(self.samples[-1].tasks.values())
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Factory]:
+    """Return a factory that has been started once; nothing of it is left afterwards."""
+    made = Factory(tmp_path_factory.mktemp("factory"))
+    try:
+        made.open()
+        yield made
+    finally:
+        made.end()
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not processes_of(made.home), 5)
+        left = processes_of(made.home)
+        for process in left:
+            process.kill()
+        assert left == []
+
+
+@pytest.fixture
+def factory(opened: Factory) -> Factory:
+    """Return the factory, running."""
+    opened.start()
+    return opened
+
+
+@pytest.fixture(scope="module")
+def six(opened: Factory) -> Six:
+    """Submit six tasks at once to five slots and watch them to their end."""
+    opened.start()
+    features = {opened.submit(feature): feature for feature in FEATURES}
+    samples = opened.watch(features, within_s=240)
+    return Six(features, samples, opened.runs(*features))
+
+
+def test_six_tasks_at_once_all_complete(six: Six) -> None:
+    for task in six.ends:
+        said = (task["status"], task["phase"], task["progress"])
+        assert said == ("completed", "COMPLETE", "7/7 phases complete"), task["reason"]
+    assert [run.verdict for run in six.runs] == ["passed"] * 7 * len(FEATURES)
+
+
+def test_never_more_than_five_of_them_ran_at_once_and_five_did(six: Six) -> None:
+    seen = [
+        sum(task["status"] == "running" for task in sample.tasks.values()) for sample in six.samples
+    ]
+    assert max(seen) == SLOTS
+    claims: dict[tuple[str, int], list[Run]] = {}
+    for run in six.runs:
+        claims.setdefault((run.task_id, run.fence), []).append(run)
+    spans = [(runs[0].started_at, runs[-1].finished_at) for runs in claims.values()]
+    assert len(spans) == len(FEATURES)  # nobody's task was taken away
+    assert max(sum(a <= start < b for a, b in spans) for start, _ in spans) == SLOTS
+
+
+def test_the_api_shows_true_phases_and_progress_that_only_grows(six: Six) -> None:
+    for task_id in six.features:
+        shown = [sample.tasks[task_id] for sample in six.samples]
+        progress = [task["progress"] for task in shown]
+        assert all(a <= b for a, b in pairwise(progress))
+        between = {task["phase"] for task in shown} - {ROUTE[0], "COMPLETE"}
+        assert len(between) >= 3  # others may have been too quick to be seen
+    for sample in six.samples:
+        for task_id, task in sample.tasks.items():
+            if task["status"] == "running":
+                finished = ROUTE.index(Phase(task["phase"]))
+                assert task["progress"] == f"{finished}/7 phases complete"
+                runs = [run for run in six.runs if run.task_id == task_id]
+                assert all(run.finished_at <= sample.answered_at for run in runs[:finished])
+                # A try's end is timed before it is written, and busy machines write late.
+                assert runs[finished].finished_at > sample.asked_at - 2
+
+
+def test_each_staging_site_shows_its_own_change_and_no_other(six: Six) -> None:
+    pages = {six.features[str(task["task_id"])]: page_of(task) for task in six.ends}
+    for feature, page in pages.items():
+        assert [other for other in FEATURES if other in page] == [feature]
+
+
+def test_by_hand_the_test_fails_before_the_change_and_passes_after(
+    six: Six, factory: Factory, tmp_path: Path
+) -> None:
+    task = factory.task(next(iter(six.features)))
+    clone = tmp_path / "clone"
+    bare = factory.home / "repositories" / "shop.git"
+    git(tmp_path, "clone", "-q", "--branch", task["branch"], "--", str(bare), str(clone))
+    git(clone, "checkout", "-q", "--detach", task["test_sha"])
+    before = run_test_by_hand(clone, task["result"]["test_path"], tmp_path)
+    assert before.returncode == 1, before.stdout
+    assert "AssertionError: Locator expected to have text" in before.stdout
+    assert "1 failed" in before.stdout
+    git(clone, "checkout", "-q", "--detach", task["code_sha"])
+    after = run_test_by_hand(clone, task["result"]["test_path"], tmp_path)
+    assert after.returncode == 0, after.stdout
+    assert "1 passed" in after.stdout
+
+
+def test_a_task_whose_worker_is_killed_goes_on_at_the_same_phase(factory: Factory) -> None:
+    with factory.coder("slow 4"):
+        task_id = factory.submit("Killed in the middle")
+        worker, family = factory.await_agent(task_id)
+        worker.kill()
+        killed_at = time.time()
+        wait_for(lambda: not alive([worker, *family]), 5, "the agent's end")
+        task = factory.await_end(task_id, 60)
+    assert task["status"] == "completed", task["reason"]
+    runs = factory.runs(task_id)
+    assert [run.phase for run in runs] == [*BEFORE_CODING, CODING, *ROUTE[3:]]
+    killed, again = runs[3:5]
+    assert [run.verdict for run in runs if run != killed] == ["passed"] * 7
+    assert killed.verdict == "errored"
+    assert "vanished" in killed.reason
+    assert again.fence == killed.fence + 1
+    assert again.worker != killed.worker
+    # The lease of 30 s had at least 25 s to go: the pid was missed, not the heartbeat.
+    assert again.started_at - killed_at < 15
+
+
+def test_a_cancelled_task_ends_its_agent_and_changes_nothing_more(factory: Factory) -> None:
+    with factory.coder("hang"):
+        task_id = factory.submit("Cancelled in the middle")
+        worker, family = factory.await_agent(task_id)
+        branch = factory.git("rev-parse", f"refs/heads/chimera/{task_id}")
+        code, said = factory.daemon.ask(f"/api/tasks/{task_id}/cancel", {})
+        assert (code, said["status"], said["stopped_in"]) == (200, "cancelled", CODING)
+        wait_for(lambda: not alive(family), 5, "the agent's end")
+    # The worker itself lives on, and has taken note before it lets go.
+    wait_for(lambda: (worker.pid, None) in [(w["pid"], w["task"]) for w in factory.workers()], 10)
+    task = factory.task(task_id)
+    assert (task["status"], task["code_sha"], task["test_sha"]) == ("cancelled", "", branch)
+    assert factory.git("rev-parse", f"refs/heads/chimera/{task_id}") == branch
+    assert [run.verdict for run in factory.runs(task_id)] == ["passed"] * 3 + ["interrupted"]
+    deployed = "SELECT d.id FROM tasks_deployment d JOIN tasks_task t ON t.id = d.task_id "
+    assert factory.rows(deployed + "WHERE t.task_id = ?", task_id) == []
+
+
+def test_sigterm_puts_a_task_back_and_staged_sites_live_on(six: Six, factory: Factory) -> None:
+    with factory.coder("slow 60"):
+        task_id = factory.submit("Stopped in the middle")
+        worker, family = factory.await_agent(task_id)
+        assert factory.terminate(within_s=30) == 0
+        assert alive([worker, *family]) == []
+    state = "SELECT status, phase, attempts, crashes FROM tasks_task WHERE task_id = ?"
+    assert factory.rows(state, task_id) == [("queued", CODING, 0, 0)]
+    (interrupted,) = factory.runs(task_id)[3:]
+    assert interrupted.verdict == "interrupted"
+    assert len({page_of(task) for task in six.ends}) == len(FEATURES)
+    factory.start()
+    task = factory.await_end(task_id, 60)
+    assert task["status"] == "completed", task["reason"]
+    runs = factory.runs(task_id)
+    assert [run.phase for run in runs] == [*BEFORE_CODING, CODING, *ROUTE[3:]]
+    assert runs[4].attempt == 1
+    assert "Stopped in the middle" in page_of(task)
+    assert len({page_of(task) for task in six.ends}) == len(FEATURES)
+    ended = "SELECT url FROM tasks_deployment WHERE ended_at IS NOT NULL"
+    assert factory.rows(ended) == []
+
+
+def test_health_tells_of_workers_of_their_loss_and_of_their_return(factory: Factory) -> None:
+    code, said = factory.daemon.ask("/health")
+    assert (code, said["status"], len(said["workers"])) == (200, "healthy", SLOTS)
+    assert factory.supervisor is not None
+    supervisor = psutil.Process(factory.supervisor.pid)
+    cluster = wait_for(lambda: factory.daemon.program(factory.supervisor, "qcluster"), 5)
+    family = [cluster, *cluster.children(recursive=True)]
+    supervisor.suspend()  # else it would begin another
+    try:
+        cluster.kill()
+        wait_for(lambda: not alive(family), 5, "the cluster's end")
+        factory.let_silence_pass(30)
+        code, said = factory.daemon.ask("/health")
+        assert (code, said["status"], said["workers"]) == (503, "unhealthy", [])
+        assert "No worker has been heard from" in said["reason"]
+    finally:
+        supervisor.resume()
+    wait_for(lambda: factory.daemon.ask("/health")[0] == 200, 20, "another cluster")
+
+
+def test_a_browser_that_cannot_paint_is_told_by_health_and_by_the_task(factory: Factory) -> None:
+    assert factory.terminate(within_s=30) == 0
+    useless = shutil.which("true")
+    assert useless
+    factory.start(CHIMERA_CHROMIUM=useless)
+    try:
+        wait_for(lambda: "reason" in (factory.daemon.health() or {}), 20, "the probe's trouble")
+        code, said = factory.daemon.ask("/health")
+        assert (code, said["status"]) == (503, "unhealthy")
+        assert f"The browser {useless} could not make a screenshot" in said["reason"]
+        task = factory.await_end(factory.submit("Never seen"), 60)
+        assert task["status"] == "failed"
+        assert f"The browser {useless}" in task["reason"]
+    finally:
+        factory.terminate(within_s=30)
+
+
+def page_of(task: dict[str, object]) -> str:
+    """Fetch the page that a task's staged site serves."""
+    result = task["result"]
+    assert isinstance(result, dict)
+    port = urlsplit(result["deployment_url"]).port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def run_test_by_hand(clone: Path, test_path: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Serve the checkout as the project is served, and run its test as a person would."""
+    port = free_port()
+    launch = {
+        "executable_path": browser.find_chromium(settings.CHIMERA.chromium),
+        "chromium_sandbox": os.geteuid() != 0,
+        "args": list(browser.FLAGS),
+    }
+    (folder / "system_browser.py").write_text(PLUGIN.format(launch=launch))
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "PYTHONPATH": str(folder),
+    }
+    serve = shlex.split(scripts.SERVE.format(port=port))
+    url = f"http://127.0.0.1:{port}"
+    site = subprocess.Popen(
+        serve, cwd=clone, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: answers(url), 10, "the site")
+        return subprocess.run(
+            ["python", "-m", "pytest", test_path, "--base-url", url, "-p", "system_browser"],
+            cwd=clone,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        site.kill()
+        site.wait()
+
+
+def answers(url: str) -> bool:
+    """Say whether something is served there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run a Git command as a person would."""
+    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
