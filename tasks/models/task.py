@@ -242,7 +242,8 @@ class Task(TakenTask):
         """Queue a failed or cancelled task again where it stopped, or at an earlier phase.
 
         Where it stopped, it goes on with all that it has; an earlier phase that is named starts
-        anew, and what was made from there on is forgotten (the history is not). Raises TaskStateError for a task in another state or a phase that it never reached.
+        anew, and what was made from there on is forgotten (the history is not). Raises
+        TaskStateError for a task in another state or a phase that it never reached.
         """
         now = timezone.now()
         with transaction.atomic():
