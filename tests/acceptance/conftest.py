@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 
-from tasks.models import Deployment, Project, Task
-from tasks.workflow import executor
-from tasks.workspace import staging
-from tests.acceptance import scripts
+from tasks.lifecycle import Phase
+from tasks.models import Project, Task
+from tests.acceptance import journeys, scripts
+from tests.acceptance.journeys import Journey, carry_on
+
+__all__ = ["carry_on"]
 
 
 @pytest.fixture
@@ -26,38 +28,61 @@ def play(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shop(transactional_db: None, tmp_path: Path, play: Path) -> Iterator[Project]:
-    """Return a project: a small real site, worked on by the scripted agent of `play`."""
-    yield Project.objects.create(
-        name=f"shop-{tmp_path.name[-40:].lower().replace('_', '-')}",
-        repository=str(scripts.make_repository(tmp_path / "repository")),
-        target_url="https://shop.example/",
-        serve_command=scripts.SERVE,
-        test_command="python -m pytest -q -p no:cacheprovider tests",
-        author=f"scripted:{play}",
-        coder=f"scripted:{play}",
-    )
-    for row in Deployment.objects.all():
-        staging.end(row.pid, row.pid_started)
+    """Return a project that is new to the factory: a small real site, worked on by `play`."""
+    name = f"shop-{tmp_path.name[-40:].lower().replace('_', '-')}"
+    yield journeys.open_shop(name, scripts.make_repository(tmp_path / "repository"), play)
+    journeys.close_shops()
 
 
 @pytest.fixture
-def work(shop: Project) -> Callable[..., Task]:
+def work(shop: Project) -> Iterator[Callable[..., Task]]:
     """Return a function that submits a request, works on it here and now, and returns the task."""
-
-    def call(feature: str = "Spring sale", *, max_retries: int = 0, **options: Any) -> Task:
-        task = Task.submit(shop, feature, "https://shop.example/", **options)
-        Task.objects.filter(pk=task.pk).update(max_retries=max_retries)
-        carry_on(task)
-        return task
-
-    return call
+    yield lambda feature=journeys.FEATURE, **options: submit_and_work(shop, feature, **options)
+    assert journeys.left_in_scratch() == ()
 
 
-def carry_on(task: Task) -> None:
-    """Claim the task, as a worker would, and run it as far as it goes; retries are not awaited."""
-    Task.objects.filter(pk=task.pk).update(due_at=timezone.now())
-    lease = Task.objects.claim("test:1:1", timezone.now())
-    assert lease is not None
-    assert lease.task_pk == task.pk
-    executor.run(lease, lambda: False)
-    task.refresh_from_db()
+@pytest.fixture(scope="session")
+def journey(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: Any
+) -> Journey:
+    """Return what was seen of one good request that really went from the first phase to the last.
+
+    Tests that only look at it share it; others take its work up in the middle by `known_shop`.
+    """
+    with django_db_blocker.unblock():
+        return journeys.walk(tmp_path_factory.mktemp("journey"))
+
+
+@pytest.fixture
+def known_shop(transactional_db: None, journey: Journey, play: Path) -> Iterator[Project]:
+    """Return the project of `journey` again, with its repository here, worked on by `play`."""
+    known = journey.task.project
+    yield journeys.open_shop(known.name, Path(known.repository), play)
+    journeys.close_shops()
+
+
+@pytest.fixture
+def work_from(known_shop: Project, journey: Journey) -> Iterator[Callable[..., Task]]:
+    """Return a function like `work`, for a task that stands at `phase` as `journey` stood there."""
+
+    def call(phase: Phase, feature: str = journeys.FEATURE, **options: Any) -> Task:
+        start = {"phase": phase, **journey.columns_at(phase)}
+        return submit_and_work(known_shop, feature, start=start, **options)
+
+    yield call
+    assert journeys.left_in_scratch() == ()
+
+
+def submit_and_work(
+    project: Project,
+    feature: str,
+    *,
+    max_retries: int = 0,
+    start: dict[str, Any] | None = None,
+    **options: Any,
+) -> Task:
+    """Submit a request, let it stand where the columns of `start` say, and work on it."""
+    task = Task.submit(project, feature, journeys.TARGET_URL, **options)
+    Task.objects.filter(pk=task.pk).update(max_retries=max_retries, **(start or {}))
+    carry_on(task)
+    return task

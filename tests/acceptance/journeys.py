@@ -1,0 +1,112 @@
+"""One request that goes the whole way, and where others take it up without walking it again."""
+
+from __future__ import annotations
+
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils import timezone
+
+from tasks.lifecycle import ROUTE, Phase
+from tasks.models import Artifact, Deployment, PhaseRun, Project, Task
+from tasks.workflow import executor
+from tasks.workspace import checkout, staging
+from tests.acceptance import scripts
+
+FEATURE = "Spring sale"
+TARGET_URL = "https://shop.example/"
+LEARNT_IN: dict[Phase, tuple[str, ...]] = {
+    Phase.WORKSPACE_PREPARATION: ("base_sha", "baseline"),
+    Phase.E2E_TEST_GENERATION: ("test_path", "test_sha"),
+    Phase.RED_VERIFICATION: ("red_reason",),
+    Phase.CODE_IMPLEMENTATION: ("draft_sha", "code_sha"),
+    Phase.GUARDIAN_REVIEW: ("review_decision",),
+    Phase.STAGING_DEPLOYMENT: ("deployment_url",),
+}
+
+
+@dataclass(frozen=True)
+class Journey:
+    """What was seen of that request. Its rows are gone, its repository and evidence are not."""
+
+    task: Task
+    runs: tuple[PhaseRun, ...]
+    artifacts: tuple[Artifact, ...]
+    page: bytes  # what its staging copy served
+    scratch: tuple[str, ...]  # what was left there
+
+    def columns_at(self, phase: Phase) -> dict[str, Any]:
+        """Return what the row of a task holds when it enters `phase`."""
+        assert self.task.status == "completed", self.task.reason
+        passed = ROUTE[: ROUTE.index(phase)]
+        return {name: getattr(self.task, name) for step in passed for name in LEARNT_IN[step]}
+
+
+def open_shop(name: str, repository: Path, play: Path) -> Project:
+    """Register a small real site that the scripted agent of `play` works on."""
+    return Project.objects.create(
+        name=name,
+        repository=str(repository),
+        target_url=TARGET_URL,
+        serve_command=scripts.SERVE,
+        test_command="python -m pytest -q -p no:cacheprovider tests",
+        author=f"scripted:{play}",
+        coder=f"scripted:{play}",
+    )
+
+
+def walk(folder: Path) -> Journey:
+    """Take one request from the first phase to the last, look at it, and remove its rows."""
+    play = folder / "play"
+    scripts.good_author(play)
+    scripts.good_coder(play)
+    project = open_shop("journey", scripts.make_repository(folder / "repository"), play)
+    task = Task.submit(project, FEATURE, TARGET_URL)
+    Task.objects.filter(pk=task.pk).update(max_retries=0)
+    try:
+        carry_on(task)
+        runs = list(task.phase_runs.all())
+        artifacts = list(task.artifacts.select_related("phase_run"))
+        task.project = project  # kept with it: there is no row to ask later
+        for artifact in artifacts:
+            artifact.task = task
+        return Journey(task, tuple(runs), tuple(artifacts), _page(task), left_in_scratch())
+    finally:
+        close_shops()
+        Task.objects.filter(pk=task.pk).delete()
+        Project.objects.filter(pk=project.pk).delete()
+
+
+def carry_on(task: Task) -> None:
+    """Claim the task, as a worker would, and run it as far as it goes; retries are not awaited."""
+    Task.objects.filter(pk=task.pk).update(due_at=timezone.now())
+    lease = Task.objects.claim("test:1:1", timezone.now())
+    assert lease is not None
+    assert lease.task_pk == task.pk
+    executor.run(lease, lambda: False)
+    task.refresh_from_db()
+
+
+def close_shops() -> None:
+    """End every staging copy that a row tells of, and remove their folders."""
+    for row in Deployment.objects.all():
+        staging.end(row.pid, row.pid_started)
+    checkout.remove(settings.CHIMERA.home / "staging")
+
+
+def left_in_scratch() -> tuple[str, ...]:
+    """Return the names of what lies in the scratch folder."""
+    folder = settings.CHIMERA.home / "scratch"
+    return tuple(path.name for path in folder.iterdir()) if folder.is_dir() else ()
+
+
+def _page(task: Task) -> bytes:
+    if not task.deployment_url:
+        return b""
+    port = urlsplit(task.deployment_url).port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+        return bytes(answer.read())
