@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +14,9 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from django.conf import settings
 
 from tasks.lifecycle import ROUTE, Phase
-from tasks.workspace import browser
-from tests.acceptance import scripts
-from tests.acceptance.daemon import free_port
+from tests.acceptance import by_hand
 from tests.acceptance.engine import wait_for
 from tests.acceptance.factory import SLOTS, Factory, Run, Sample, alive
 from tests.acceptance.test_demo import processes_of
@@ -32,22 +24,6 @@ from tests.acceptance.test_demo import processes_of
 FEATURES = ("Spring sale", "Summer hats", "Autumn tea", "Winter coats", "Free maps", "New books")
 BEFORE_CODING = list(ROUTE[:3])
 CODING = "CODE_IMPLEMENTATION"
-# Asked by hand, a browser is named by a plugin of one's own; where Playwright has one, by nothing.
-PLUGIN = """
-import pytest
-
-
-class SystemBrowser:
-    @pytest.fixture(scope="session")
-    @classmethod
-    def browser_type_launch_args(cls):
-        return {launch!r}
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config):
-    config.pluginmanager.register(SystemBrowser())
-"""
 
 
 @dataclass(frozen=True)
@@ -147,14 +123,14 @@ def test_by_hand_the_test_fails_before_the_change_and_passes_after(
     task = factory.task(next(iter(six.features)))
     clone = tmp_path / "clone"
     bare = factory.home / "repositories" / "shop.git"
-    git(tmp_path, "clone", "-q", "--branch", task["branch"], "--", str(bare), str(clone))
-    git(clone, "checkout", "-q", "--detach", task["test_sha"])
-    before = run_test_by_hand(clone, task["result"]["test_path"], tmp_path)
+    by_hand.git(tmp_path, "clone", "-q", "--branch", task["branch"], "--", str(bare), str(clone))
+    by_hand.git(clone, "checkout", "-q", "--detach", task["test_sha"])
+    before = by_hand.run_test(clone, task["result"]["test_path"], tmp_path)
     assert before.returncode == 1, before.stdout
     assert "AssertionError: Locator expected to have text" in before.stdout
     assert "1 failed" in before.stdout
-    git(clone, "checkout", "-q", "--detach", task["code_sha"])
-    after = run_test_by_hand(clone, task["result"]["test_path"], tmp_path)
+    by_hand.git(clone, "checkout", "-q", "--detach", task["code_sha"])
+    after = by_hand.run_test(clone, task["result"]["test_path"], tmp_path)
     assert after.returncode == 0, after.stdout
     assert "1 passed" in after.stdout
 
@@ -176,6 +152,8 @@ def test_a_task_whose_worker_is_killed_goes_on_at_the_same_phase(factory: Factor
     assert "vanished" in killed.reason
     assert again.fence == killed.fence + 1
     assert again.worker != killed.worker
+    scratch = factory.home / "scratch"
+    wait_for(lambda: list(scratch.iterdir()) == [], 5, "no folder of the killed try")
     # The lease of 30 s had at least 25 s to go: the pid was missed, not the heartbeat.
     assert again.started_at - killed_at < 15
 
@@ -265,51 +243,3 @@ def page_of(task: dict[str, object]) -> str:
     port = urlsplit(result["deployment_url"]).port
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
         return str(answer.read().decode())
-
-
-def run_test_by_hand(clone: Path, test_path: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Serve the checkout as the project is served, and run its test as a person would."""
-    port = free_port()
-    launch = {
-        "executable_path": browser.find_chromium(settings.CHIMERA.chromium),
-        "chromium_sandbox": os.geteuid() != 0,
-        "args": list(browser.FLAGS),
-    }
-    (folder / "system_browser.py").write_text(PLUGIN.format(launch=launch))
-    env = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "PYTHONPATH": str(folder),
-    }
-    serve = shlex.split(scripts.SERVE.format(port=port))
-    url = f"http://127.0.0.1:{port}"
-    site = subprocess.Popen(
-        serve, cwd=clone, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(lambda: answers(url), 10, "the site")
-        return subprocess.run(
-            ["python", "-m", "pytest", test_path, "--base-url", url, "-p", "system_browser"],
-            cwd=clone,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    finally:
-        site.kill()
-        site.wait()
-
-
-def answers(url: str) -> bool:
-    """Say whether something is served there."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def git(folder: Path, *words: str) -> None:
-    """Run a Git command as a person would."""
-    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
