@@ -15,10 +15,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from tasks.models import Deployment, Project, Task
-from tasks.workspace import staging
+from tasks.models import Project, Task
 from tests.acceptance import scripts
 from tests.acceptance.conftest import carry_on
+from tests.acceptance.journeys import close_shops
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,8 +113,7 @@ def test_flasks_tutorial_gets_a_feature(flaskr: Path, tmp_path: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
             assert b"A blog for everybody" in page.read()
     finally:
-        for row in Deployment.objects.filter(task=task):
-            staging.end(row.pid, row.pid_started)
+        close_shops()
     assert task.checkpoint.baseline is not None
     assert len(task.checkpoint.baseline.ran) > 20
 

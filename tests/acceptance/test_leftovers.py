@@ -19,6 +19,13 @@ from tasks.workspace.sandbox import Jail
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def home_without_leftovers() -> None:
+    """Remove what other tests of this run may have left: here folders are counted."""
+    for name in ("scratch", "staging"):
+        checkout.remove(settings.CHIMERA.home / name)
+
+
 @pytest.fixture
 def task(submit: type[Task]) -> Task:
     return submit()  # type: ignore[return-value]
