@@ -43,6 +43,7 @@ def find_part(folder: Path, role: str, round_number: int) -> Path:
 
 def misbehave(mode: list[str]) -> None:
     """Do what the mode says; most of them do not return."""
+    print(f"I am told to {' '.join(mode)}.", flush=True)  # whoever waits for that reads the log
     if mode[0] == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:

@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -139,19 +138,18 @@ class Factory:
             path.unlink()
 
     def await_agent(self, task_id: str) -> tuple[psutil.Process, set[psutil.Process]]:
-        """Wait for the coder's program; return the worker it works for, and all that it runs."""
-
-        def found() -> tuple[psutil.Process, set[psutil.Process]] | None:
-            for each in self.workers():
-                if (each["task"], each["phase"]) == (task_id, "CODE_IMPLEMENTATION"):
-                    worker = psutil.Process(each["pid"])
-                    family = set(worker.children(recursive=True))
-                    if any(self._is_agent(process) for process in family):
-                        return worker, family
-            return None
-
-        agent: tuple[psutil.Process, set[psutil.Process]] = wait_for(found, 60, "the coder")
-        return agent
+        """Wait until the coder misbehaves; return the worker it works for, and all that it runs."""
+        logs = f"tasks/{task_id}/*-code_implementation/log.txt"
+        wait_for(
+            lambda: any("I am told to" in log.read_text() for log in self.home.glob(logs)),
+            60,
+            "the coder",
+        )
+        (pid,) = [each["pid"] for each in self.workers() if each["task"] == task_id]
+        worker = psutil.Process(pid)
+        family = set(worker.children(recursive=True))
+        assert any(str(self.play) in process.cmdline() for process in family)
+        return worker, family
 
     def runs(self, *task_ids: str) -> list[Run]:
         """Return the tries of these tasks, in order; an open one has no end yet: now."""
@@ -192,12 +190,6 @@ class Factory:
         with contextlib.suppress(sqlite3.Error):
             for pid, started in self.rows("SELECT pid, pid_started FROM tasks_deployment"):
                 staging.end(pid, started)
-
-    def _is_agent(self, process: psutil.Process) -> bool:
-        with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            return words[:1] == [sys.executable] and words[-1:] == [str(self.play)]
-        return False
 
 
 def usual_options() -> dict[str, str]:

@@ -136,13 +136,13 @@ def test_by_hand_the_test_fails_before_the_change_and_passes_after(
 
 
 def test_a_task_whose_worker_is_killed_goes_on_at_the_same_phase(factory: Factory) -> None:
-    with factory.coder("slow 4"):
+    with factory.coder("slow 60"):
         task_id = factory.submit("Killed in the middle")
         worker, family = factory.await_agent(task_id)
         worker.kill()
-        killed_at = time.time()
-        wait_for(lambda: not alive([worker, *family]), 5, "the agent's end")
-        task = factory.await_end(task_id, 60)
+    killed_at = time.time()
+    wait_for(lambda: not alive([worker, *family]), 5, "the agent's end")
+    task = factory.await_end(task_id, 60)
     assert task["status"] == "completed", task["reason"]
     runs = factory.runs(task_id)
     assert [run.phase for run in runs] == [*BEFORE_CODING, CODING, *ROUTE[3:]]
