@@ -151,8 +151,13 @@ Q_CLUSTER = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "text": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+        "json": {"()": "chimera_site.logs.JsonFormatter"},
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": CHIMERA.log_format},
+    },
     # Two lines a nudge, and one a request, say nothing that the rows do not.
     "loggers": {"django-q": {"level": "WARNING"}, "django.channels.server": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": CHIMERA.log_level},

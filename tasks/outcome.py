@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tasks.lifecycle import ROUTE, Phase, Verdict
@@ -42,8 +42,11 @@ class TestReport:
     failed: frozenset[str]
 
     def as_json(self) -> dict[str, list[str]]:
-        """Return a shape that `from_json` reads back."""
-        return {"ran": sorted(self.ran), "failed": sorted(self.failed)}
+        """Return a shape that `from_json` reads back; names that no database takes are mended."""
+        return {
+            "ran": sorted(_clean(name, 1000) for name in self.ran),
+            "failed": sorted(_clean(name, 1000) for name in self.failed),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> TestReport:
@@ -116,3 +119,47 @@ class Outcome:
     deployment: DeploymentFacts | None = None
     permanent: bool = False
     cost_usd: float | None = None
+
+    def storable(self) -> Outcome:
+        """Return it fit for any database: no NUL, no lone surrogate, nothing beyond bounds.
+
+        What it tells comes from hostile code in part: pages, logs, agents, file names.
+        """
+        findings = [
+            Finding(
+                rule=_clean(finding.rule, 100),
+                message=_clean(finding.message, MAX_TEXT),
+                file=_clean(finding.file, 500),
+                line=finding.line,
+            )
+            for finding in self.findings[:MAX_FINDINGS]
+        ]
+        return replace(
+            self,
+            reason=_clean(self.reason, MAX_TEXT),
+            findings=tuple(findings),
+            facts=_clean_json(self.facts),
+            checkpoint={
+                name: _clean(value, MAX_TEXT) if isinstance(value, str) else value
+                for name, value in self.checkpoint.items()
+            },
+        )
+
+
+MAX_TEXT = 8000
+MAX_FINDINGS = 100
+
+
+def _clean(text: str, limit: int) -> str:
+    plain = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def _clean_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return _clean(value, MAX_TEXT)
+    if isinstance(value, Mapping):
+        return {_clean(str(key), 100): _clean_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_json(item) for item in value[:1000]]
+    return value

@@ -7,6 +7,8 @@ from pathlib import Path
 from tasks.agents.base import AgentError, Brief, Report, Role, Shell
 from tasks.workspace.process import Completed, arguments
 
+MAX_ARGUMENT_BYTES = 100_000  # Linux takes 128 KiB an argument
+
 
 class CommandAgent:
     """Runs a command of the operator's in the workspace; what it did is read from the files.
@@ -43,6 +45,9 @@ class CommandAgent:
             "prompt": brief.prompt,  # last: what it holds is not looked through again
         }
         argv = [_fill(word, values) for word in self._words]
+        if max(len(word.encode(errors="replace")) for word in argv) > MAX_ARGUMENT_BYTES:
+            advice = "The prompt is too long for an argument; use {prompt_file} in the command."
+            raise AgentError(advice, permanent=True)
         named = [Path(word) for word in self._words if word.startswith("/")]
         readable = [shell.scratch, *(path for path in named if path.exists())]
         done = shell.run(argv, stdin=brief.prompt.encode(), readable=readable)

@@ -17,15 +17,16 @@ from pathlib import Path
 from tasks import agents
 from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
-from tasks.outcome import Evidence, TestReport
+from tasks.outcome import Evidence
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
 from tasks.workspace import browser, checkout, proof, site
-from tasks.workspace.environment import Environment, Installer
+from tasks.workspace.environment import Attempt, Environment, Installer
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
-from tasks.workspace.project_tests import run_tests
 from tasks.workspace.sandbox import Jail, Mount, Network, is_visible
 from tasks.workspace.site import Room, SiteOrder, doorway, running
+
+PROOF_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,22 @@ class Bench:
             self.repository.export(sha, folder / "tree")
             yield folder / "tree"
 
-    def install(self, tree: Path) -> Environment:
-        """Make what the project needs to run. Raises InstallError."""
+    def install(self, tree: Path, sha: str = "") -> Environment:
+        """Make what the project needs to run; `sha` is the commit, if the tree is one's export.
+
+        Only the base, and agents that may use the network anyway, install with a network: what
+        an agent wrote would run with it otherwise. Raises InstallError.
+        """
         installer = Installer(
             self.host.sandbox,
             self.order.project.install_command,
             self.host.home / "environments",
             self.host.network_env,
         )
-        return installer.install(tree, self.log, self.left_s(), self.should_stop)
+        is_base = sha != "" and self.order.checkpoint.base_sha in {"", sha}
+        is_trusted = is_base or self.order.project.agent_network
+        attempt = Attempt(tree, self.log, self.left_s, self.should_stop, is_trusted)
+        return installer.install(attempt)
 
     def site_order(self, tree: Path, environment: Environment, log: Path) -> SiteOrder:
         """Return how the project's site is served from a copy of its tree."""
@@ -101,7 +109,7 @@ class Bench:
             host=f"{self.order.task_id}.{self.host.staging_domain}",
             health_path=project.health_path,
             log=log,
-            health_timeout_s=site.HEALTH_TIMEOUT_S,
+            health_timeout_s=min(site.HEALTH_TIMEOUT_S, self.left_s()),
         )
 
     @contextlib.contextmanager
@@ -113,29 +121,6 @@ class Bench:
             self.log.line(f"the site is healthy at {room.base_url}")
             yield room
 
-    def own_tests(self, sha: str) -> TestReport:
-        """Run the project's own tests on a copy of a commit. Raises TestRunError, InstallError.
-
-        The copy lacks Chimera's end-to-end test, which needs a browser and a running site.
-        """
-        if not self.order.project.test_command:
-            return TestReport(frozenset(), frozenset())
-        with self.tree(sha) as tree:
-            if self.order.checkpoint.test_path:
-                (tree / self.order.checkpoint.test_path).unlink(missing_ok=True)
-            report = run_tests(
-                self.host.sandbox,
-                self.install(tree),
-                tree,
-                self.order.project.test_command,
-                self.folder / "tests",
-                self.log,
-                self.left_s(),
-                self.should_stop,
-            )
-        self.left_s()
-        return report
-
     def prove(self, room: Room) -> proof.Proof:
         """Run the test, as phase 2 committed it, in a browser against the room's site."""
         checkpoint = self.order.checkpoint
@@ -143,17 +128,22 @@ class Bench:
         results = self.folder / "proof"
         with self.scratch() as tests:
             write_test(tests, checkpoint.test_path, self.pristine_test())
-            order = browser.ProofOrder(
-                tests, checkpoint.test_path, results, chromium, self.host.home / "cache", 120
-            )
             places = self.host.home / "run"
-            with browser.slot(places, self.host.max_browsers, self.should_stop):
-                self.left_s()
+            with browser.slot(places, self.host.max_browsers, self.left_s):
+                order = browser.ProofOrder(
+                    tests=tests,
+                    test_path=checkpoint.test_path,
+                    results=results,
+                    chromium=chromium,
+                    cache=self.host.home / "cache",
+                    timeout_s=min(PROOF_TIMEOUT_S, self.left_s()),
+                )
                 self.log.line(f"proving {checkpoint.test_path} against {room.base_url}")
                 done = browser.prove(self.host.sandbox, order, room, self.log, self.should_stop)
         seen = proof.read(results, done)
         if seen.result == proof.Result.NO_BROWSER:
-            raise browser.BrowserError(f"The browser {chromium} does not start: {seen.reason}")
+            message = f"The browser {chromium} does not start: {seen.reason}"
+            raise browser.BrowserStartError(message)
         if seen.result == proof.Result.STOPPED:
             self.left_s()
         self.log.line(f"the test {seen.result}: {seen.reason}")

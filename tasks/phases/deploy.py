@@ -38,13 +38,14 @@ def deploy(bench: Bench) -> DeploymentFacts:
     folder = staging.folder_of(host.home, order.task_id, order.fence)
     tree = folder / "tree"
     bench.repository.export(order.checkpoint.code_sha, tree)
-    environment = bench.install(tree)
+    environment = bench.install(tree, order.checkpoint.code_sha)
     bench.left_s()
     log = folder / "site.log"  # the live site goes on writing to it; evidence is a copy
     deployer = staging.LocalDeployer(host.sandbox)
     try:
         site = bench.site_order(tree, environment, log)
-        live = deployer.deploy(site, order.checkpoint.code_sha, folder / staging.PID_FILE)
+        pid_file = folder / staging.PID_FILE
+        live = deployer.deploy(site, order.checkpoint.code_sha, pid_file, bench.should_stop)
     finally:
         if log.exists():
             shutil.copyfile(log, bench.folder / "site.log")

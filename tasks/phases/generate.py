@@ -14,6 +14,7 @@ from tasks.phases.base import rejected
 from tasks.phases.bench import Bench, write_test
 from tasks.workspace import checkout
 from tasks.workspace.environment import Environment
+from tasks.workspace.git import ImportLimitError
 from tasks.workspace.process import ProcessError
 
 MAX_TEST_BYTES = 100_000
@@ -36,7 +37,11 @@ def run(bench: Bench) -> Outcome:
             environment,
             test_path=test_path,
         )
-        imported = bench.repository.import_tree(workspace.folder, base=start)
+        try:
+            imported = bench.repository.import_tree(workspace.folder, base=start)
+        except ImportLimitError as error:
+            message = f"The workspace holds {error}; only {test_path} belongs there."
+            return rejected(message, Finding("one-file", message), cost_usd=report.cost_usd)
     finding = _foreign_change(bench, imported.tree, test_path)
     content = bench.repository.read(imported.tree, test_path)
     finding = finding or _bad_form(content, test_path)
@@ -94,8 +99,8 @@ def _bad_form(content: bytes | None, test_path: str) -> Finding | None:
     if content is None or len(content) > MAX_TEST_BYTES:
         return Finding("no-test", f"{test_path} is missing or too large.", test_path)
     try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError) as error:
+        tree = ast.parse(content.decode())
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", 0) or 0
         return Finding("syntax", f"It is not valid Python: {error}", test_path, line)
     if assertions(tree) == 0:

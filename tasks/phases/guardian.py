@@ -6,12 +6,14 @@ import json
 import re
 import sys
 from collections import Counter
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.outcome import Finding
 from tasks.phases.bench import Bench
 from tasks.phases.implement import refused_changes
+from tasks.workspace.folder import Folder
 
 # Errors, likely bugs and security; not style, which is the project's own affair.
 RUFF_RULES = "E9,F,B,S,PLE"
@@ -35,14 +37,94 @@ _SECRETS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+# What a reader of diffs can bear. Counted in bytes too: a line may be endless.
+MAX_TEXT_BYTES = 1024 * 1024
+MAX_PYTHON_BYTES = 256 * 1024
+TEXT_SUFFIXES = frozenset(
+    {
+        ".py",
+        ".js",
+        ".mjs",
+        ".ts",
+        ".jsx",
+        ".tsx",
+        ".vue",
+        ".html",
+        ".htm",
+        ".css",
+        ".scss",
+        ".json",
+        ".toml",
+        ".yml",
+        ".yaml",
+        ".md",
+        ".rst",
+        ".txt",
+        ".svg",
+        ".xml",
+        ".sh",
+        ".cfg",
+        ".ini",
+        ".jinja",
+        ".j2",
+        ".rb",
+        ".go",
+        ".php",
+        ".java",
+        ".rs",
+        ".c",
+        ".h",
+        ".sql",
+    }
+)
+MAX_BINARY_BYTES = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ChangedFile:
+    """A file that the change touches, before and after; b"" where it was absent."""
+
+    path: str
+    before: bytes
+    after: bytes
+
+    @property
+    def is_text(self) -> bool:
+        """Say whether a person could read it: a NUL byte is how Git tells, too."""
+        return b"\0" not in self.after
+
+    @property
+    def changed_lines(self) -> int:
+        """Count the lines that were added or taken away, binary files included."""
+        old, new = Counter(self.before.split(b"\n")), Counter(self.after.split(b"\n"))
+        return (new - old).total() + (old - new).total()
+
+
 def find_faults(bench: Bench) -> list[Finding]:
     """Run every check on the change from the test commit to the code commit."""
+    files = changed_files(bench)
+    too_large = oversized(files, bench)
+    if too_large:
+        return too_large  # the other checks would read it all
     return [
         *changed_test(bench),
         *refused_changes(bench, bench.order.checkpoint.code_sha),
-        *oversized(bench),
-        *secrets(bench),
-        *lint(bench),
+        *disguised(files),
+        *secrets(files),
+        *lint(bench, files),
+    ]
+
+
+def changed_files(bench: Bench) -> list[ChangedFile]:
+    """Return every file that the change touches, with its contents, whatever Git calls it."""
+    checkpoint, repository = bench.order.checkpoint, bench.repository
+    return [
+        ChangedFile(
+            change.path,
+            repository.read(checkpoint.test_sha, change.path) or b"",
+            repository.read(checkpoint.code_sha, change.path) or b"",
+        )
+        for change in repository.changed(checkpoint.test_sha, checkpoint.code_sha)
     ]
 
 
@@ -55,60 +137,64 @@ def changed_test(bench: Bench) -> list[Finding]:
     return [Finding("test-changed", "The end-to-end test was changed.", checkpoint.test_path)]
 
 
-def oversized(bench: Bench) -> list[Finding]:
-    """Hold the change within the project's limits."""
-    checkpoint, project = bench.order.checkpoint, bench.order.project
-    changes = bench.repository.changed(checkpoint.test_sha, checkpoint.code_sha)
-    lines = sum(change.added + change.deleted for change in changes)
-    if lines <= project.max_changed_lines and len(changes) <= project.max_changed_files:
-        return []
-    return [
-        Finding(
-            "too-large",
-            f"{len(changes)} files and {lines} lines changed; the project allows "
-            f"{project.max_changed_files} files and {project.max_changed_lines} lines.",
-        )
+def oversized(files: list[ChangedFile], bench: Bench) -> list[Finding]:
+    """Hold the change within the project's limits, and within what can be read at all."""
+    project = bench.order.project
+    lines = sum(file.changed_lines for file in files)
+    text = sum(len(file.after) for file in files if file.is_text)
+    binary = sum(len(file.after) for file in files if not file.is_text)
+    findings = [
+        Finding("too-large", "A Python file this long cannot be reviewed.", file.path)
+        for file in files
+        if file.path.endswith(".py") and len(file.after) > MAX_PYTHON_BYTES
     ]
-
-
-def secrets(bench: Bench) -> list[Finding]:
-    """Look for credentials in the lines that were added."""
-    checkpoint = bench.order.checkpoint
-    diff = bench.repository.diff(checkpoint.test_sha, checkpoint.code_sha)
-    findings = []
-    for path, number, line in added_lines(diff):
-        for name, pattern in _SECRETS:
-            if pattern.search(line):
-                findings.append(Finding("secret", f"This looks like a {name}.", path, number))
-                break
+    if lines > project.max_changed_lines or len(files) > project.max_changed_files:
+        message = (
+            f"{len(files)} files and {lines} lines changed; the project allows "
+            f"{project.max_changed_files} files and {project.max_changed_lines} lines."
+        )
+        findings.append(Finding("too-large", message))
+    if text > MAX_TEXT_BYTES or binary > MAX_BINARY_BYTES:
+        message = f"The changed files hold {text} bytes of text and {binary} of other content."
+        findings.append(Finding("too-large", message))
     return findings
 
 
-def added_lines(diff: str) -> list[tuple[str, int, str]]:
-    """Return (path, line number, text) of each line that a unified diff adds."""
-    added: list[tuple[str, int, str]] = []
-    path, number, left = "", 0, 0
-    for line in diff.splitlines():
-        if left > 0 and line[:1] in {"+", " "}:
-            if line[0] == "+":
-                added.append((path, number, line[1:]))
-            number += 1
-            left -= 1
-        elif line.startswith("+++ "):
-            path = line[4:].split("\t")[0].strip('"').removeprefix("b/")
-        elif hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):
-            number, left = int(hunk[1]), int(hunk[2] or 1)
-    return added
+def disguised(files: list[ChangedFile]) -> list[Finding]:
+    """Find binary content under the name of a text: no diff would show it to anybody."""
+    return [
+        Finding("binary-text", "This should be text, and holds binary content.", file.path)
+        for file in files
+        if PurePosixPath(file.path).suffix in TEXT_SUFFIXES and not file.is_text
+    ]
 
 
-def lint(bench: Bench) -> list[Finding]:
-    """Return what ruff finds in changed Python files and did not find in them before."""
-    checkpoint = bench.order.checkpoint
-    changes = bench.repository.changed(checkpoint.test_sha, checkpoint.code_sha)
-    paths = [change.path for change in changes if change.path.endswith(".py")]
-    before = Counter(_key(fault) for fault in _ruff(bench, checkpoint.test_sha, paths))
+def secrets(files: list[ChangedFile]) -> list[Finding]:
+    """Look for credentials in the lines that were added, in binary files too."""
     findings = []
-    for fault in _ruff(bench, checkpoint.code_sha, paths):
+    for file in files:
+        old = set(file.before.split(b"\n"))
+        for number, line in enumerate(file.after.split(b"\n"), 1):
+            name = None if line in old else secret_in(line.decode(errors="replace"))
+            if name:
+                findings.append(Finding("secret", f"This looks like a {name}.", file.path, number))
+    return findings
+
+
+def secret_in(line: str) -> str | None:
+    """Return what kind of credential a line seems to hold; None for none."""
+    return next((name for name, pattern in _SECRETS if pattern.search(line)), None)
+
+
+def lint(bench: Bench, files: list[ChangedFile]) -> list[Finding]:
+    """Return what ruff finds in changed Python files and did not find in them before.
+
+    Suppressions in the code don't count: old ones cancel out, and new ones are the coder's.
+    """
+    python = [file for file in files if file.path.endswith(".py")]
+    before = Counter(_key(fault) for fault in _ruff(bench, {f.path: f.before for f in python}))
+    findings = []
+    for fault in _ruff(bench, {file.path: file.after for file in python}):
         key = _key(fault)
         if before[key] > 0:
             before[key] -= 1
@@ -118,29 +204,24 @@ def lint(bench: Bench) -> list[Finding]:
     return findings
 
 
-def _ruff(bench: Bench, sha: str, paths: list[str]) -> list[dict[str, Any]]:
-    """Lint these files of a commit in the sandbox, with our rules and not the project's."""
-    with bench.scratch() as folder:
-        found = [path for path in paths if _lay(bench, sha, path, folder)]
-        if not found:
-            return []
+def _ruff(bench: Bench, contents: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Lint these files in the sandbox, with our rules and not the project's."""
+    if not contents:
+        return []
+    with bench.scratch() as scratch:
+        tree = scratch / "tree"
+        tree.mkdir()
+        with Folder(tree) as folder:
+            for path, content in contents.items():
+                folder.write(path.encode(), content)
         ruff = Path(sys.executable).with_name("ruff")
         argv = (
-            *(str(ruff), "check", "--isolated", "--no-cache", "--output-format=json"),
-            *(f"--select={RUFF_RULES}", f"--ignore={RUFF_IGNORED}", "--exit-zero", "--", "."),
+            *(str(ruff), "check", "--isolated", "--no-cache", "--ignore-noqa"),
+            *("--output-format=json", f"--select={RUFF_RULES}", f"--ignore={RUFF_IGNORED}"),
+            *("--exit-zero", "--", "."),
         )
-        faults: list[dict[str, Any]] = json.loads(bench.output(argv, folder))
+        faults: list[dict[str, Any]] = json.loads(bench.output(argv, tree))
     return faults
-
-
-def _lay(bench: Bench, sha: str, path: str, folder: Path) -> bool:
-    content = bench.repository.read(sha, path)
-    if content is None:
-        return False
-    target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
-    return True
 
 
 def _key(fault: dict[str, Any]) -> tuple[str, str, str]:

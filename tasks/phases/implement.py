@@ -6,11 +6,14 @@ from pathlib import Path
 
 from tasks.agents.base import Role
 from tasks.lifecycle import Verdict
-from tasks.outcome import Evidence, Finding, Outcome, TestReport
+from tasks.outcome import Evidence, Finding, Outcome
+from tasks.phases import own_tests
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
 from tasks.workspace import checkout
 from tasks.workspace.environment import Environment, InstallError
+from tasks.workspace.git import ImportLimitError
+from tasks.workspace.project_tests import TestRunError
 from tasks.workspace.proof import Result
 from tasks.workspace.site import SiteError, tail
 
@@ -28,7 +31,11 @@ def run(bench: Bench) -> Outcome:
             _tools(bench, workspace.folder),
             test_path=checkpoint.test_path,
         )
-        imported = bench.repository.import_tree(workspace.folder, base=start)
+        try:
+            imported = bench.repository.import_tree(workspace.folder, base=start)
+        except ImportLimitError as error:
+            message = f"The workspace holds {error}; take out what does not belong to the change."
+            return rejected(message, Finding("too-large", message), cost_usd=report.cost_usd)
     refusals = refused_changes(bench, imported.tree)
     if refusals:
         return rejected(refusals[0].message, *refusals, cost_usd=report.cost_usd)
@@ -74,45 +81,28 @@ def refused_changes(bench: Bench, tree: str) -> list[Finding]:
     return [
         Finding("protected-path", f"{path} may not be changed.", path)
         for path in changed
-        if any(path == name or path.startswith(f"{name}/") for name in protected)
+        if own_tests.is_configuration(path)
+        or any(path == name or path.startswith(f"{name}/") for name in protected)
     ]
-
-
-def newly_failing(baseline: TestReport, now: TestReport) -> list[Finding]:
-    """Return a finding for each of the project's tests that broke or vanished."""
-    broken = sorted(now.failed - baseline.failed)
-    vanished = sorted(baseline.ran - now.ran)
-    return [
-        *(Finding("broken-test", _broken(name, name in baseline.ran)) for name in broken),
-        *(
-            Finding("vanished-test", f"{name} ran before the change and not now.")
-            for name in vanished
-        ),
-    ]
-
-
-def _broken(name: str, is_old: bool) -> str:
-    return (
-        f"{name} passed before the change and fails now." if is_old else f"{name} is new and fails."
-    )
 
 
 def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...]]:
     """Run the project's tests and the end-to-end test against the change."""
     with bench.tree(sha) as tree:
         try:
-            environment = bench.install(tree)
-            own = bench.own_tests(sha)
+            own = own_tests.run(bench, sha)
+            environment = bench.install(tree, sha)
             with bench.site(tree, environment) as room:
                 seen = bench.prove(room)
-        except InstallError as error:
-            return [Finding("install", str(error))], ()
+        except (InstallError, TestRunError) as error:
+            bench.left_s()
+            return [
+                Finding("install" if isinstance(error, InstallError) else "tests", str(error))
+            ], ()
         except SiteError as error:
             return [Finding("serve", str(error))], bench.site_log()
     bench.left_s()
-    findings = newly_failing(
-        bench.order.checkpoint.baseline or TestReport(frozenset(), frozenset()), own
-    )
+    findings = own_tests.newly_failing(bench.order.checkpoint.baseline, own)
     if seen.result != Result.PASSED:
         path = bench.order.checkpoint.test_path
         findings.insert(0, Finding("e2e-failed", f"The test fails: {seen.reason}", path, seen.line))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from tasks.lifecycle import Verdict
 from tasks.outcome import Finding, Outcome
+from tasks.phases import own_tests
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
 from tasks.workspace import browser
 from tasks.workspace.environment import InstallError
 from tasks.workspace.git import GitError
+from tasks.workspace.project_tests import TestRunError
 from tasks.workspace.site import SiteError
 
 
@@ -24,16 +26,22 @@ def run(bench: Bench) -> Outcome:
         return _broken("repository", str(error), "Check the project's repository and branch.")
     with bench.tree(sha) as tree:
         try:
-            environment = bench.install(tree)
-            baseline = bench.own_tests(sha)
+            environment = bench.install(tree, sha)
+            baseline = own_tests.run(bench, sha)
             with bench.site(tree, environment):
                 pass
         except InstallError as error:
             return _broken("install", str(error), "Mend the install command, or the repository.")
+        except TestRunError as error:
+            bench.left_s()
+            return _broken("tests", str(error), "Mend the test command, or leave it out.")
         except SiteError as error:
             advice = "Mend the serve command or the health path, or the repository."
             return _broken("serve", str(error), advice, bench)
     bench.left_s()
+    if project.test_command and not baseline.ran:
+        message = f"`{project.test_command}` ran no test."
+        return _broken("tests", message, "Mend the test command, or leave it out.")
     return Outcome(
         Verdict.PASSED,
         f"The site at {sha[:10]} is healthy; {len(baseline.ran)} of its own tests ran, "

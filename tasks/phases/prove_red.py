@@ -11,8 +11,9 @@ from tasks.workspace.proof import Proof, Result
 
 def run(bench: Bench) -> Outcome:
     """Run the test against the base; only a failed assertion passes this phase."""
-    with bench.tree(bench.order.checkpoint.base_sha) as tree:
-        environment = bench.install(tree)
+    base = bench.order.checkpoint.base_sha
+    with bench.tree(base) as tree:
+        environment = bench.install(tree, base)
         with bench.site(tree, environment) as room:
             seen = bench.prove(room)
     bench.left_s()

@@ -7,11 +7,11 @@ from typing import Any
 
 from tasks.agents.base import AgentError, Role
 from tasks.lifecycle import Verdict
-from tasks.outcome import Evidence, Finding, Outcome, TestReport
+from tasks.outcome import Evidence, Finding, Outcome
+from tasks.phases import own_tests
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
 from tasks.phases.guardian import find_faults
-from tasks.phases.implement import newly_failing
 from tasks.workspace import checkout
 
 MAX_DIFF_CHARS = 200_000
@@ -22,7 +22,11 @@ def run(bench: Bench) -> Outcome:
     findings = find_faults(bench) + _failing_tests(bench)
     answer, cost_usd = "", None
     if not findings and bench.order.project.reviewer:
-        answer, findings, cost_usd = _ask_reviewer(bench)
+        diff = _diff(bench)
+        if len(diff) > MAX_DIFF_CHARS:
+            findings = [Finding("too-large", "The reviewer could not read so long a change.")]
+        else:
+            answer, findings, cost_usd = _ask_reviewer(bench, diff)
     decision = "rejected" if findings else "approved"
     evidence = (_report(bench, decision, findings, answer),)
     if findings:
@@ -61,9 +65,13 @@ def read_verdict(answer: str) -> tuple[bool, list[Finding]]:
     return verdict["verdict"] == "approve" and not findings, findings
 
 
-def _ask_reviewer(bench: Bench) -> tuple[str, list[Finding], float | None]:
+def _diff(bench: Bench) -> str:
     checkpoint = bench.order.checkpoint
-    diff = bench.repository.diff(checkpoint.test_sha, checkpoint.code_sha)[:MAX_DIFF_CHARS]
+    return bench.repository.diff(checkpoint.test_sha, checkpoint.code_sha)
+
+
+def _ask_reviewer(bench: Bench, diff: str) -> tuple[str, list[Finding], float | None]:
+    checkpoint = bench.order.checkpoint
     with bench.scratch() as folder:
         workspace = checkout.create(bench.repository, checkpoint.code_sha, folder / "work")
         report = bench.ask(
@@ -79,9 +87,8 @@ def _ask_reviewer(bench: Bench) -> tuple[str, list[Finding], float | None]:
 
 
 def _failing_tests(bench: Bench) -> list[Finding]:
-    now = bench.own_tests(bench.order.checkpoint.code_sha)
-    empty = TestReport(frozenset(), frozenset())
-    return newly_failing(bench.order.checkpoint.baseline or empty, now)
+    now = own_tests.run(bench, bench.order.checkpoint.code_sha)
+    return own_tests.newly_failing(bench.order.checkpoint.baseline, now)
 
 
 def _last_object(answer: str) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from tasks import agents, phases
@@ -33,13 +34,29 @@ def run(lease: Lease, should_stop: ShouldStop) -> None:
             phase_run = Task.objects.open_run(lease, timezone.now())
             outcome = perform(phase_run, should_stop)
             close_old_connections()  # a phase may outlast what the database server keeps open
-            artifacts = journal.artifacts_of(phase_run, outcome.evidence)
-            task = Task.objects.settle(lease, phase_run, outcome, timezone.now(), artifacts)
+            task = settle(lease, phase_run, outcome)
             set_branch(task)
             if task.status != Status.RUNNING:
                 return
     except LeaseLostError:
         logger.info("%s: the lease is lost; nothing more is written", lease.task_id)
+
+
+def settle(lease: Lease, phase_run: PhaseRun, outcome: Outcome) -> Task:
+    """Write the outcome; one that cannot be written becomes an error of the machinery.
+
+    Raises LeaseLostError, and DatabaseError for a database that is away.
+    """
+    now = timezone.now()
+    try:
+        artifacts = journal.artifacts_of(phase_run, outcome.evidence)
+        return Task.objects.settle(lease, phase_run, outcome, now, artifacts)
+    except (LeaseLostError, OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        logger.exception("%s: the outcome cannot be written", lease.task_id)
+        reason = f"What the phase found cannot be recorded: {type(error).__name__}"
+        return Task.objects.settle(lease, phase_run, Outcome(Verdict.ERRORED, reason), now)
 
 
 def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:
@@ -54,19 +71,25 @@ def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:
         "seconds": round(time.monotonic() - began, 3),
         "children_s": round(child_seconds() - waited, 3),
     }
-    return Outcome(**{**outcome.__dict__, "facts": {**outcome.facts, **spent}})
+    return replace(outcome, facts={**outcome.facts, **spent}).storable()
 
 
 def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
     task = phase_run.task
-    limit_s = task.project.time_limit_s(Phase(phase_run.phase))
+    limit_s = 0
     try:
+        limit_s = task.project.time_limit_s(Phase(phase_run.phase))
         order = journal.order_of(task, phase_run)
         log.line(f"{phase_run.phase}, round {phase_run.round}, attempt {phase_run.attempt}")
         host = host_for(task.project)
+        if not host.sandbox.is_on:
+            log.line("WITHOUT A SANDBOX: what runs here can read and change all that Chimera can")
         deadline = time.monotonic() + limit_s
         bench = Bench(order, host, phase_run.folder, log, deadline, should_stop)
         outcome = phases.RUN[order.phase](bench)
+        outcome = replace(outcome, facts={**outcome.facts, "sandboxed": host.sandbox.is_on})
+        if outcome.verdict == Verdict.REJECTED:
+            bench.left_s()  # work that we cut short ourselves is not to blame
     except InterruptedRunError:
         return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
     except OutOfTimeError:
@@ -124,6 +147,7 @@ def sandbox_for(project: Project) -> sandbox.Sandbox:
 
 def set_branch(task: Task) -> None:
     """Point the task's branch at the commit that its row records; never at anything else."""
+    task.refresh_from_db(fields=["code_sha", "test_sha"])
     sha = task.code_sha or task.test_sha
     path = settings.CHIMERA.home / "repositories" / f"{task.project.name}.git"
     if not sha or not path.exists():

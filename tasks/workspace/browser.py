@@ -42,6 +42,10 @@ class BrowserError(Exception):
     permanent = True
 
 
+class BrowserStartError(Exception):
+    """The browser did not start this time."""
+
+
 @dataclass(frozen=True)
 class ProofOrder:
     """One run of a test file (relative to `tests`) against a site; evidence goes to `results`."""
@@ -98,16 +102,18 @@ def prove(
 
 
 @contextlib.contextmanager
-def slot(folder: Path, count: int, should_stop: Callable[[], bool]) -> Iterator[None]:
+def slot(folder: Path, count: int, check: Callable[[], object]) -> Iterator[None]:
     """Hold one of `count` places for a browser on this host; waits for a free one.
 
-    A place is a file lock, so it is free again when its holder dies, however it dies.
+    A place is a file lock, so it is free again when its holder dies, however it dies. `check` is
+    called while waiting, and ends that by what it raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [(folder / f"browser-{number}.lock").open("w") for number in range(count)]
     try:
         with spent_in_children():
-            while not any(_try_lock(file.fileno()) for file in files) and not should_stop():
+            while not any(_try_lock(file.fileno()) for file in files):
+                check()
                 time.sleep(0.05)
         yield
     finally:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.workspace import checkout
 from tasks.workspace.process import Log, arguments, run
 from tasks.workspace.sandbox import Jail, Mount, Network, Sandbox
 
@@ -52,6 +53,17 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What one installation works on, and what bounds it."""
+
+    tree: Path
+    log: Log
+    left_s: Callable[[], float]  # raises when there is no time left, or we are to stop
+    should_stop: Callable[[], bool]
+    is_trusted: bool  # the code is the operator's own, not an agent's
+
+
+@dataclass(frozen=True)
 class Installer:
     """How this project is installed, and where environments are kept."""
 
@@ -60,89 +72,93 @@ class Installer:
     cache: Path
     network_env: Mapping[str, str]  # certificates, proxies, package index: for installing only
 
-    def install(
-        self, tree: Path, log: Log, timeout_s: float, should_stop: Callable[[], bool]
-    ) -> Environment:
-        """Make the tree's environment, or reuse the one made from the same files. Blocks.
+    def install(self, attempt: Attempt) -> Environment:
+        """Make the tree's environment, or reuse the one made from the same inputs. Blocks.
 
-        Raises InstallError, with what the command printed.
+        What is not trusted installs without a network, unless nothing of it is installed: where
+        the inputs are those of the base, its environment serves. Raises InstallError, with what
+        the command printed, and whatever `left_s` raises.
         """
         if not self.command:
             return Environment(None, "")
-        if not is_python(tree):
-            self._call(tree, Environment(None, ""), log, timeout_s, should_stop)
+        if not is_python(attempt.tree):
+            self._call(attempt, Environment(None, ""))
             return Environment(None, "")
-        folder = self.cache / self._key(tree)
-        found = Environment(folder, ENV if self.sandbox.is_on else str(folder))
-        done = folder.with_name(folder.name + ".done")
-        with _lock(folder.with_name(folder.name + ".lock")):
-            if not done.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-                self._make_venv(tree, found, log, timeout_s, should_stop)
-                done.touch()
+        shared = self._environment(self.key(attempt.tree))
+        if attempt.is_trusted or _is_done(shared):
+            return self._make(attempt, shared)
+        return self._make(attempt, self._environment(self.key(attempt.tree, everything=True)))
+
+    def _environment(self, key: str) -> Environment:
+        folder = self.cache / key
+        return Environment(folder, ENV if self.sandbox.is_on else str(folder))
+
+    def _make(self, attempt: Attempt, found: Environment) -> Environment:
+        assert found.folder is not None  # noqa: S101 - made by _environment
+        with _lock(found.folder.with_name(found.folder.name + ".lock"), attempt.left_s):
+            if not _is_done(found):
+                checkout.remove(found.folder)
+                found.folder.mkdir(parents=True)
+                self._make_venv(attempt, found)
+                _marker(found).touch()
         return found
 
-    def _make_venv(
-        self,
-        tree: Path,
-        environment: Environment,
-        log: Log,
-        timeout_s: float,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        jail = self._jail(tree, environment)
+    def _make_venv(self, attempt: Attempt, environment: Environment) -> None:
+        jail = self._jail(attempt, environment)
         argv = (sys.executable, "-m", "venv", environment.target)
-        done = run(self.sandbox.command(jail, argv), timeout_s=timeout_s, log=log)
+        done = run(
+            self.sandbox.command(jail, argv),
+            timeout_s=attempt.left_s(),
+            log=attempt.log,
+            should_stop=attempt.should_stop,
+        )
         if not done.ok:
             raise InstallError(f"A virtual environment could not be made:\n{done.output_tail}")
-        self._call(tree, environment, log, timeout_s, should_stop)
+        self._call(attempt, environment)
 
-    def _call(
-        self,
-        tree: Path,
-        environment: Environment,
-        log: Log,
-        timeout_s: float,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        log.line(f"installing: {self.command}")
-        command = self.sandbox.command(self._jail(tree, environment), arguments(self.command, {}))
-        done = run(command, timeout_s=timeout_s, log=log, should_stop=should_stop)
-        if done.timed_out:
-            raise InstallError(f"`{self.command}` did not end within {timeout_s:.0f} s.")
+    def _call(self, attempt: Attempt, environment: Environment) -> None:
+        attempt.log.line(f"installing: {self.command}")
+        jail = self._jail(attempt, environment)
+        command = self.sandbox.command(jail, arguments(self.command, {}))
+        done = run(
+            command,
+            timeout_s=attempt.left_s(),
+            log=attempt.log,
+            should_stop=attempt.should_stop,
+        )
+        attempt.left_s()
         if not done.ok:
             raise InstallError(
                 f"`{self.command}` ended with code {done.returncode}:\n{done.output_tail[-3000:]}"
+                + ("" if attempt.is_trusted else NO_NETWORK)
             )
 
-    def _jail(self, tree: Path, environment: Environment) -> Jail:
-        jail = environment.jail(tree, env=self.network_env, network=Network.HOST)
+    def _jail(self, attempt: Attempt, environment: Environment) -> Jail:
+        network = Network.HOST if attempt.is_trusted else Network.NONE
+        env = self.network_env if attempt.is_trusted else {}
+        jail = environment.jail(attempt.tree, env=env, network=network)
         mounts = tuple(
             Mount(mount.source, mount.target, writable=mount.source == environment.folder)
             for mount in jail.mounts
         )
         return Jail(**{**jail.__dict__, "mounts": mounts})
 
-    def _key(self, tree: Path) -> str:
-        """Hash what an installation depends on.
-
-        A project that is installed as a copy, and not editable, depends on all of its files.
-        """
+    def key(self, tree: Path, *, everything: bool = False) -> str:
+        """Hash what an installation depends on: all files, unless the command tells better."""
         digest = hashlib.sha256(f"{sys.version}\0{self.sandbox.is_on}\0{self.command}".encode())
-        patterns = ("**/*",) if self._copies_the_tree() else _LOCK_FILES
-        files = {path for pattern in patterns for path in tree.glob(pattern) if _is_plain(path)}
-        for path in sorted(files):
+        digest.update(b"all" if everything else b"inputs")
+        named = None if everything else named_inputs(arguments(self.command, {}))
+        for path in sorted(_files(tree, named)):
             digest.update(str(path.relative_to(tree)).encode(errors="surrogateescape") + b"\0")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:32]
 
-    def _copies_the_tree(self) -> bool:
-        words = arguments(self.command, {})
-        return any(
-            word.split("[")[0] in {".", "./"} and words[position - 1] not in {"-e", "--editable"}
-            for position, word in enumerate(words)
-        )
+
+NO_NETWORK = (
+    "\nThe change alters what is installed, and what an agent wrote is installed without a "
+    "network (unless the project gives its agents one)."
+)
 
 
 def is_python(tree: Path) -> bool:
@@ -150,13 +166,61 @@ def is_python(tree: Path) -> bool:
     return any((tree / name).is_file() for name in _PYTHON_FILES)
 
 
+def named_inputs(argv: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the patterns of the files that a pip call reads; None if that can't be told.
+
+    It can for `pip install` of nothing but editable paths and requirement files: the code itself
+    is then used from where it lies.
+    """
+    is_module = argv[1:3] == ("-m", "pip")
+    words = list(argv[3:] if is_module else argv[1:])
+    is_pip = is_module or Path(argv[0]).name in {"pip", "pip3"}
+    if not is_pip or words[:1] != ["install"]:
+        return None
+    rest = [word for word in words[1:] if word not in {"-q", "--quiet", "-v", "--no-input"}]
+    patterns = list(_LOCK_FILES)
+    while rest:
+        option, value = rest[0], rest[1] if len(rest) > 1 else ""
+        if ".." in Path(value).parts:
+            return None
+        if option in {"-r", "--requirement", "-c", "--constraint"} and value:
+            patterns += [str(Path(value).parent / "*.txt"), value]
+        elif option not in {"-e", "--editable"} or value.split("[")[0] not in {".", "./"}:
+            return None
+        rest = rest[2:]
+    return tuple(patterns)
+
+
+def _files(tree: Path, patterns: tuple[str, ...] | None) -> set[Path]:
+    """Return the plain files of a tree that match, never those of `.git`."""
+    found = [path for pattern in patterns or ("**/*",) for path in tree.glob(pattern)]
+    own = tree / ".git"
+    return {path for path in found if _is_plain(path) and not path.is_relative_to(own)}
+
+
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
+def _marker(environment: Environment) -> Path:
+    assert environment.folder is not None  # noqa: S101 - made by _environment
+    return environment.folder.with_name(environment.folder.name + ".done")
+
+
+def _is_done(environment: Environment) -> bool:
+    return _marker(environment).exists()
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, check: Callable[[], object]) -> Iterator[None]:
+    """Hold a file lock; `check` is called while waiting, and ends that by what it raises."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                check()
+                time.sleep(0.05)
         yield

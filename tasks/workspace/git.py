@@ -21,6 +21,7 @@ from tasks.workspace.origin import checked_url, fetch, prepare
 from tasks.workspace.plumbing import TIMEOUT_S, GitError, call, command, failure, locked
 from tasks.workspace.tree import (
     EMPTY_TREE,
+    ImportLimitError,
     Skipped,
     contents,
     entries,
@@ -33,6 +34,7 @@ __all__ = [
     "Change",
     "Commit",
     "GitError",
+    "ImportLimitError",
     "Imported",
     "Repository",
     "Skipped",

@@ -37,7 +37,7 @@ def run_tests(
     """Run the project's test command in a copy of its tree, without a network. Blocks.
 
     Where the command is pytest, or names {junit}, the report tells each test; else its exit code
-    stands for one. Raises TestRunError when it runs out of time.
+    stands for one. Raises TestRunError when it runs out of time, or leaves no report.
     """
     results.mkdir(parents=True, exist_ok=True)
     report = results / "junit.xml"
@@ -51,7 +51,11 @@ def run_tests(
     done = run(call, timeout_s=timeout_s, log=log, should_stop=should_stop)
     if done.timed_out:
         raise TestRunError(f"`{command}` did not end within {timeout_s:.0f} s.")
-    return _read(report) or _by_exit_code(done)
+    found = _read(report)
+    if found is None and sandbox.inside(jail, report) in " ".join(argv):
+        end = done.output_tail.strip()[-2000:]
+        raise TestRunError(f"`{command}` left no report of any test:\n{end}")
+    return _judge(found, done)
 
 
 def _with_report(argv: tuple[str, ...], report: str) -> tuple[str, ...]:
@@ -59,6 +63,15 @@ def _with_report(argv: tuple[str, ...], report: str) -> tuple[str, ...]:
     if any("junit" in word for word in argv) or not names & {"pytest", "py.test"}:
         return argv
     return (*argv, f"--junit-xml={report}")
+
+
+def _judge(report: TestReport | None, done: Completed) -> TestReport:
+    """Believe a report of failures; one of successes only if the command ended well too."""
+    if report is None:
+        return _by_exit_code(done)
+    if done.ok or report.failed or not report.ran:
+        return report
+    return TestReport(report.ran | {WHOLE_COMMAND}, frozenset({WHOLE_COMMAND}))
 
 
 def _by_exit_code(done: Completed) -> TestReport:
@@ -76,7 +89,7 @@ def _read(report: Path) -> TestReport | None:
                 return None
             # expat itself bounds how far entities may grow (since 2.4.1).
             root = ElementTree.parse(file).getroot()  # noqa: S314
-    except (OSError, ElementTree.ParseError):
+    except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError):
         return None
     ran, failed = set(), set()
     for case in root.iter("testcase"):

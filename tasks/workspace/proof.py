@@ -28,7 +28,9 @@ NAVIGATIONS = (
     "Page.go_",
 )
 MAX_REPORT_BYTES = 4 * 1024 * 1024
-MAX_EVIDENCE_BYTES = 200 * 1024 * 1024
+MAX_EVIDENCE_BYTES = 200 * 1024 * 1024  # in one proof
+MAX_EVIDENCE_FILES = 50
+MAX_PATH = 400
 KINDS = {
     ".png": "screenshot",
     ".webm": "video",
@@ -77,16 +79,25 @@ def read(results: Path, completed: Completed) -> Proof:
 
 def collect(results: Path) -> tuple[Evidence, ...]:
     """List the regular files below `results` that are evidence, never following a link."""
-    found = []
+    found: list[Evidence] = []
+    left = MAX_EVIDENCE_BYTES
     for folder, folders, names in os.walk(results, followlinks=False):
         folders.sort()
         for name in sorted(names):
             path = Path(folder) / name
             info = path.lstat()
             kind = KINDS.get(path.suffix)
-            if kind and stat.S_ISREG(info.st_mode) and info.st_size <= MAX_EVIDENCE_BYTES:
+            left -= info.st_size
+            if kind and stat.S_ISREG(info.st_mode) and left >= 0 and _is_nameable(path):
                 found.append(Evidence(kind, str(path), title=name))
-    return tuple(found[:50])
+    return tuple(found[:MAX_EVIDENCE_FILES])
+
+
+def _is_nameable(path: Path) -> bool:
+    """Say whether a row and a URL can carry the path."""
+    text = str(path)
+    is_text = text.isprintable() and text.encode("utf-8", "replace").decode() == text
+    return is_text and len(text) <= MAX_PATH
 
 
 def is_assertion(test: dict[str, Any]) -> bool:
@@ -131,8 +142,10 @@ def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, i
 
 
 def _is_launch(test: dict[str, Any]) -> bool:
-    message = str(test.get("message", ""))
-    return test.get("when") == "setup" and message.startswith("BrowserType.launch")
+    message, classes = str(test.get("message", "")), test.get("classes") or [""]
+    is_playwrights = str(classes[0]).startswith("playwright.")
+    is_launch = is_playwrights and message.startswith("BrowserType.launch")
+    return is_launch and test.get("when") == "setup"
 
 
 def _entries(value: object) -> list[dict[str, Any]]:
@@ -141,7 +154,10 @@ def _entries(value: object) -> list[dict[str, Any]]:
 
 def _told(test: dict[str, Any]) -> str:
     name = str((test.get("classes") or ["?"])[0]).rsplit(".", 1)[-1]
-    message = " ".join(str(test.get("message", "")).split("Call log:")[0].split())
+    message = str(test.get("message", ""))
+    for rest in ("Call log:", "Browser logs:"):
+        message = message.split(rest)[0]
+    message = " ".join(message.split())
     loaded = "" if test.get("page_loaded") else " (no page had loaded)"
     return f"{name}: {message[:600]}{loaded}"
 
@@ -162,7 +178,7 @@ def _words(value: object) -> tuple[str, ...]:
 
 def _report(path: Path) -> dict[str, Any]:
     """Read the plugin's report if it is a plain file of a bearable size; {} otherwise."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             info = os.fstat(descriptor)

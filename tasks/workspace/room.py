@@ -103,19 +103,37 @@ def wait_until_healthy(site: subprocess.Popen[bytes], order: dict) -> dict:  # t
     while time.monotonic() < limit:
         if site.poll() is not None:
             return {"healthy": False, "why": f"it ended with code {site.returncode}"}
-        try:
-            link = http.client.HTTPConnection("127.0.0.1", order["port"], timeout=10)
-            link.request("GET", order["health_path"], headers={"Host": order["host"]})
-            status = link.getresponse().status
-            link.close()
-            if status < 400:
-                return {"healthy": True, "status": status}
-            seen = f"{order['health_path']} answered {status}"
-        except (OSError, http.client.HTTPException) as error:
-            if not isinstance(error, ConnectionRefusedError):
-                seen = f"{order['health_path']}: {error!r}"
+        answer = _ask(order, limit)
+        if isinstance(answer, int) and answer < 400:
+            return {"healthy": True, "status": answer}
+        if answer:
+            seen = f"{order['health_path']} answered {answer}"
         time.sleep(0.03)
     return {"healthy": False, "why": f"{seen} within {order['health_timeout_s']:.0f} s"}
+
+
+def _ask(order: dict, limit: float) -> int | str | None:  # type: ignore[type-arg]
+    """Return the status of the health page, an error in words, or None: nobody listens yet."""
+    link = http.client.HTTPConnection("127.0.0.1", order["port"], timeout=10)
+    # A site may send one byte at a time, each within the time-out: the whole has a bound too.
+    clock = threading.Timer(max(0.1, limit - time.monotonic()), lambda: _hang_up(link))
+    clock.daemon = True
+    clock.start()
+    try:
+        link.request("GET", order["health_path"], headers={"Host": order["host"]})
+        return link.getresponse().status
+    except ConnectionRefusedError:
+        return None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return f"with {error!r}"
+    finally:
+        clock.cancel()
+        link.close()
+
+
+def _hang_up(link: http.client.HTTPConnection) -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        link.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _start_site(order: dict) -> subprocess.Popen[bytes]:  # type: ignore[type-arg]

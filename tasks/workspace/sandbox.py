@@ -18,6 +18,7 @@ from tasks.workspace.process import Command, ProcessError, output
 
 WORKSPACE = "/workspace"
 FILE_LIMIT_BYTES = 2 * 1024**3
+MAX_PROCESSES = 4096  # threads count; not enforced by the kernel where the service is root
 TMP_LIMIT_BYTES = 2 * 1024**3
 # Read-only and present on every system where they exist; nothing here holds a secret.
 _SYSTEM = (
@@ -33,9 +34,15 @@ _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 class SandboxError(Exception):
-    """The sandbox cannot be used here."""
+    """The sandbox cannot be used here; `permanent` unless trying again might help."""
 
     permanent = True
+
+
+class SandboxBrokenError(SandboxError):
+    """The sandbox is there and did not work this time."""
+
+    permanent = False
 
 
 class Network(StrEnum):
@@ -95,7 +102,13 @@ class Sandbox:
             guard = _die_with_parent() if room_pid is None else ()
             return Command((*guard, *argv), env, jail.workspace)
         enter = _enter(room_pid) if room_pid is not None else ()
-        limits = ("prlimit", "--core=0", f"--fsize={FILE_LIMIT_BYTES}", "--")
+        limits = (
+            "prlimit",
+            "--core=0",
+            f"--fsize={FILE_LIMIT_BYTES}",
+            f"--nproc={MAX_PROCESSES}",
+            "--",
+        )
         words = (*enter, self.bwrap, *_bwrap_options(jail), "--", *limits, *argv)
         # Given by Popen, never by --setenv or --clearenv: bwrap's own process keeps what it was
         # started with, readable inside at /proc/1/environ.
@@ -116,7 +129,7 @@ def find(mode: str) -> Sandbox:
     try:
         output(sandbox.command(Jail(Path("/usr")), ("true",)), timeout_s=10)
     except ProcessError as error:
-        raise SandboxError(
+        raise SandboxBrokenError(
             f"bubblewrap does not work here ({error}); user namespaces may be switched off. "
             "Set CHIMERA_SANDBOX=off to run other people's code without a sandbox"
         ) from error

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -75,7 +76,12 @@ def doorway(sandbox: Sandbox, host_port: int, base_url: str) -> Iterator[Room]:
         _close(child)
 
 
-def keep(sandbox: Sandbox, order: SiteOrder, pid_file: Path) -> tuple[int, int]:
+def keep(
+    sandbox: Sandbox,
+    order: SiteOrder,
+    pid_file: Path,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[int, int]:
     """Start a keeper that serves the site until it is ended; return its pid and its port.
 
     The keeper outlives the caller, and writes its pid to `pid_file` before it starts the site.
@@ -87,9 +93,18 @@ def keep(sandbox: Sandbox, order: SiteOrder, pid_file: Path) -> tuple[int, int]:
         inner_port = SITE_PORT if sandbox.is_on else public_port
         child = _start_room(sandbox, order, inner_port, pid_file=pid_file, listener=listener)
     try:
-        return _await_health(child, order, lambda: False), public_port
+        return _await_health(child, order, should_stop), public_port
+    except BaseException:
+        _end_keeper(pid_file)
+        raise
     finally:
         _close(child)  # the keeper itself has left this process's care
+
+
+def _end_keeper(pid_file: Path) -> None:
+    """End a keeper that was started a moment ago and whose site did not come up."""
+    with contextlib.suppress(OSError, ValueError):
+        os.killpg(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def tail(path: Path, size_bytes: int = 4000) -> str:
@@ -191,8 +206,13 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _rest(child: subprocess.Popen[bytes]) -> str:
+    """Return what the room has printed by now; a keeper may hold the pipe open for ever."""
     end_group(child, grace_s=0)
-    return child.stdout.read(2000).decode(errors="replace").strip() if child.stdout else ""
+    assert child.stdout is not None  # noqa: S101 - started with a pipe
+    os.set_blocking(child.stdout.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(child.stdout.fileno(), 2000).decode(errors="replace").strip()
+    return "it said nothing in time"
 
 
 def _close(child: subprocess.Popen[bytes]) -> None:

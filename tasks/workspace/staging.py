@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,11 @@ class LocalDeployer:
 
     sandbox: Sandbox
 
-    def deploy(self, order: SiteOrder, commit_sha: str, pid_file: Path) -> DeploymentFacts:
+    def deploy(
+        self, order: SiteOrder, commit_sha: str, pid_file: Path, should_stop: Callable[[], bool]
+    ) -> DeploymentFacts:
         """Start a keeper for the site and return where it is live. Raises SiteError."""
-        pid, port = keep(self.sandbox, order, pid_file)
+        pid, port = keep(self.sandbox, order, pid_file, should_stop)
         return DeploymentFacts(
             url=f"http://{order.host}:{port}",
             commit_sha=commit_sha,

@@ -117,9 +117,14 @@ def export_tree(git_dir: Path, treeish: str, target: Path) -> tuple[Skipped, ...
     return tuple(skipped[:SKIPPED_LIMIT])
 
 
+class ImportLimitError(GitError):
+    """The tree is larger than Chimera works on."""
+
+
 def refuse_excess(files: int, size_bytes: int) -> None:
-    """Raise GitError where that is more than Chimera works on."""
+    """Raise ImportLimitError, permanent, where that is more than Chimera works on."""
     if files > FILE_LIMIT:
-        raise GitError(f"more than {FILE_LIMIT} files", permanent=True)
+        raise ImportLimitError(f"more than {FILE_LIMIT} files", permanent=True)
     if size_bytes > SIZE_LIMIT_BYTES:
-        raise GitError(f"more than {SIZE_LIMIT_BYTES // 2**20} MiB of files", permanent=True)
+        size_mib = SIZE_LIMIT_BYTES // 2**20
+        raise ImportLimitError(f"more than {size_mib} MiB of files", permanent=True)

@@ -152,15 +152,19 @@ def test_passing_tests_with_a_failing_exit_code_are_no_pass(tmp_path: Path) -> N
 
 
 def test_no_more_browsers_than_places_at_a_time(tmp_path: Path) -> None:
-    with browser.slot(tmp_path, 1, lambda: False):
-        asked = []
+    asked = []
 
-        def give_up() -> bool:
-            asked.append(1)
-            return len(asked) > 2
+    def give_up() -> None:
+        asked.append(1)
+        if len(asked) > 2:
+            raise TimeoutError
 
-        with browser.slot(tmp_path, 1, give_up):
-            assert len(asked) > 2  # it waited until it was told to stop
+    with browser.slot(tmp_path, 1, give_up):
+        assert asked == []
+        with pytest.raises(TimeoutError), browser.slot(tmp_path, 1, give_up):
+            pass
+    with browser.slot(tmp_path, 1, give_up):
+        assert len(asked) == 3  # the place was free again
 
 
 def test_a_chosen_browser_that_is_missing_is_named() -> None:

@@ -60,7 +60,9 @@ class Command(BaseCommand):
         task_id = ""
         try:
             _introduce(console, factory)
-            showcase.await_health(factory)
+            lack = showcase.await_health(factory)
+            if lack:
+                console.print(Text(f"The factory says: {lack}", style="yellow"))
             with ChimeraClient(factory.url) as client:
                 task = client.submit_task(
                     feature=FEATURE,
