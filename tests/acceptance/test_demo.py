@@ -138,6 +138,6 @@ def test_kill_of_the_demo_takes_the_factory_along(home: Path) -> None:
     process.kill()
     process.communicate(timeout=30)
     limit = time.monotonic() + 30
-    while processes_of(home) and time.monotonic() < limit:
+    while (left := processes_of(home)) and time.monotonic() < limit:
         time.sleep(0.1)
-    assert processes_of(home) == []
+    assert left == [], [_traces(one)[:1000] for one in left]
