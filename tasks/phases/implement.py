@@ -74,11 +74,17 @@ def _tools(bench: Bench, folder: Path) -> Environment:
 def refused_changes(bench: Bench, tree: str) -> list[Finding]:
     """Return a finding for each path that a coder may not change, and one for no change at all."""
     checkpoint, project = bench.order.checkpoint, bench.order.project
-    changed = [change.path for change in bench.repository.changed(checkpoint.test_sha, tree)]
+    changes = bench.repository.changed(checkpoint.test_sha, tree)
+    changed = [change.path for change in changes]
     if not changed:
         return [Finding("no-change", "Nothing was changed.")]
     protected = (project.e2e_folder, *project.protected_paths)
-    return [
+    deleted = [
+        Finding("deleted-test", f"{path}: its tests ran before the change and not now.", path)
+        for path in (change.path for change in changes if change.status == "D")
+        if own_tests.is_test(path)
+    ]
+    return deleted + [
         Finding("protected-path", f"{path} may not be changed.", path)
         for path in changed
         if own_tests.is_configuration(path)
