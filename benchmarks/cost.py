@@ -82,7 +82,7 @@ class Meter:
 def kind_of(argv: tuple[str, ...]) -> str:
     """Say what a call starts: git, a command in the sandbox, a room, or something else."""
     names = [Path(word).name for word in argv]
-    if names[0] == "git":
+    if "git" in names and "bwrap" not in names:
         return "git"
     if "room.py" in names:
         return "rooms"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.workspace import leash
 from tasks.workspace.process import Command, ProcessError, output
 
 TIMEOUT_S = 120.0  # a local call takes milliseconds; a busy disk may take long
@@ -85,7 +86,8 @@ def command(
     if work_tree:
         env["GIT_WORK_TREE"] = str(work_tree)
     cwd = work_tree or git_dir
-    return Command(("git", "--no-pager", *options, *arguments), env, cwd, pass_fds)
+    words = (*leash.prefix(), "git", "--no-pager", *options, *arguments)
+    return Command(words, env, cwd, pass_fds)
 
 
 def call(call_of: Command, *, stdin: bytes = b"", timeout_s: float = TIMEOUT_S) -> bytes:

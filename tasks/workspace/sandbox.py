@@ -6,7 +6,6 @@ Python read-only, its workspace at /workspace, an empty /tmp, and no network unl
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tasks.workspace import leash
 from tasks.workspace.process import Command, ProcessError, output
 
 WORKSPACE = "/workspace"
@@ -99,7 +99,7 @@ class Sandbox:
         """Return the call that runs `argv` in `jail`, in the network of `room_pid` if given."""
         env = {**_base_env(jail), **jail.env}
         if self.bwrap is None:
-            guard = _die_with_parent() if room_pid is None else ()
+            guard = leash.prefix() if room_pid is None else ()
             return Command((*guard, *argv), env, jail.workspace)
         enter = _enter(room_pid) if room_pid is not None else ()
         limits = (
@@ -197,9 +197,3 @@ def _merged_usr() -> list[str]:
 
 def _enter(room_pid: int) -> tuple[str, ...]:
     return ("nsenter", "--user", "--net", "--preserve-credentials", f"--target={room_pid}", "--")
-
-
-def _die_with_parent() -> tuple[str, ...]:
-    if platform.system() == "Linux" and shutil.which("setpriv"):
-        return ("setpriv", "--pdeathsig", "KILL", "--")
-    return ()
