@@ -190,7 +190,7 @@ def test_a_guard_that_hangs_and_replaces_nobody_is_noticed(
 ) -> None:
     with engine(tmp_path, workers=1) as cluster:
         (row,) = cluster.await_workers(1)
-        cluster.sentinel.suspend()
+        cluster.suspend_sentinel()
         kill(row.pid)
         task = submit(project)
         assert cluster.await_code(25) == 1
