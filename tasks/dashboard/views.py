@@ -144,6 +144,7 @@ def task_context(task: Task, now: datetime) -> dict[str, Any]:
         "can_retry": task.status in {Status.FAILED, Status.CANCELLED},
         "retry_phases": _retry_phases(task),
         "staging_url": task.deployment_url if _is_web(task.deployment_url) else "",
+        "is_unsandboxed": any(run.facts.get("sandboxed") is False for run in runs),
         "log_run": runs[-1] if runs else None,
         "log": read_tail(runs[-1].log_path, task.folder) if runs else LogPiece(),
         "now": now,

@@ -136,6 +136,13 @@ def test_a_rejected_try_shows_its_findings(client: Client, project: Project) -> 
     assert "sent back once" in page.lower()
 
 
+def test_a_task_that_ran_without_a_sandbox_says_so(client: Client, project: Project) -> None:
+    task = rows.a_completed_task(project)
+    assert "not contained" not in page_of(client, task_url(task))
+    task.phase_runs.filter(number=1).update(facts={"sandboxed": False})
+    assert "what ran here was not contained" in page_of(client, task_url(task))
+
+
 def test_a_failed_task_says_why_and_what_next(client: Client, project: Project) -> None:
     page = page_of(client, task_url(rows.a_failed_task(project)))
     assert "Stopped in: Workspace preparation" in page
