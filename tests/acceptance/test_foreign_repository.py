@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -75,7 +76,7 @@ def flaskr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def add(name: str, repository: Path, agent: Path, **changes: str) -> str:
     """Run `manage.py project add` as a person would, and return what it printed."""
-    command = f"command:{sys.executable} {agent} {{brief_file}}"
+    command = f"command:{shlex.join([sys.executable, str(agent)])} {{brief_file}}"
     options = {
         "--repository": str(repository),
         "--target-url": "https://blog.example/",

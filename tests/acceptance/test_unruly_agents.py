@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,7 +64,7 @@ else:
 def write_program(path: Path, text: str) -> str:
     """Write an agent's program; return how a project names it."""
     path.write_text(text)
-    return f"command:{sys.executable} {path}"
+    return f"command:{shlex.join([sys.executable, str(path)])}"
 
 
 def log_of(task: Task, phase: Phase) -> str:
