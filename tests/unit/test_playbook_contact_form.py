@@ -1,0 +1,82 @@
+"""A contact form is asked for in many words; one that does more is something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.agents.playbooks import markup, recognition
+
+PLAYBOOKS = recognition.load_all()
+[CONTACT_FORM] = [entry for entry in PLAYBOOKS if entry.name == "contact_form"]
+
+REQUESTS = [
+    "Contact form",
+    "Add a contact form, please",
+    "contact-form with validation",
+    "A contact us form",
+    "A form to contact us",
+    "Users can contact us through a form",
+    "Contact form with name, e-mail and message",
+    "Contact form that asks for name, email and message, with validation",
+    "Visitors should be able to send us a message via a form",
+    "A simple form to get in touch",
+    "As a customer, I want a contact form",
+    "Give people a form to write to us",
+    "Let customers reach us using a form",
+    "contact form with fields for name, email, and message",
+    "Contact form with validation and a success message",
+    "Contact form that shows clear error messages",
+    "contact form at the bottom of every page",
+    'Could we have a "contact us" form that checks the fields?',
+    "We need a form to leave us a message",
+    "Contact form with required fields and a thank-you message",
+]
+
+NEAR_MISSES = [
+    "contact form with file upload",
+    "Contact page",
+    "Contact details in the footer",
+    "Remove the contact form",
+    "Contact form that e-mails us",
+    "Email the contact form",
+    "Contact form with captcha",
+    "Contact form with a phone number",
+    "Contact form with a subject",
+    "Send contact forms to Slack",
+    "Save the contact form to the database",
+    "No contact form",
+    "Contact lens shop",
+    "Contact form without validation",
+    "Contact form for the wholesale team",
+    "Feedback form",
+    "Contact form and newsletter sign-up",
+    "User can login through a form",
+    "Contact form with spam protection",
+    "Fix the contact form",
+    "Contact form in a popup",
+    "Import contacts",
+    "A form",
+    "Contact form with live chat",
+    "Multi-step contact form",
+    "contact form 📎",
+    "Order form with name, email and message",
+    "Contact form with an address field",
+]
+
+
+@pytest.mark.parametrize("feature", REQUESTS)
+def test_a_request_for_a_contact_form_is_recognised(feature):
+    assert recognition.recognise(feature, PLAYBOOKS) is CONTACT_FORM
+
+
+@pytest.mark.parametrize("feature", NEAR_MISSES)
+def test_a_near_miss_is_refused(feature):
+    assert recognition.recognise(feature, PLAYBOOKS) is None
+
+
+def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsewhere():
+    for insert in CONTACT_FORM.inserts:
+        snippet = (CONTACT_FORM.folder / insert.file).read_text()
+        assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
+        assert "://" not in snippet
+        assert "<h1" not in snippet

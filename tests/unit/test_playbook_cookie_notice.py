@@ -1,0 +1,78 @@
+"""A notice about cookies is asked for in many words; consent is something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.agents.playbooks import markup, recognition
+
+PLAYBOOKS = recognition.load_all()
+[COOKIE_NOTICE] = [entry for entry in PLAYBOOKS if entry.name == "cookie_notice"]
+
+REQUESTS = [
+    "Add a cookie notice",
+    "cookie banner",
+    "COOKIE BAR!",
+    "Please show a cookie pop-up to visitors",
+    "Cookie notice that stays dismissed after a reload",
+    "A dismissible cookie banner on every page",
+    "We need a notice about cookies",
+    "Tell visitors that we use cookies",
+    "Inform our visitors about cookies",
+    "I'd like a cookie message at the bottom of the page, please",
+    "Add a small banner saying that we use cookies",
+    "As a visitor, I want to see a cookie notice that I can close",
+    "Cookie notification with a close button",
+    "cookie banner which stays hidden once dismissed",
+    "Cookie notice: remember that it was dismissed",
+    "cookies banner and doesn't come back",
+    "Notify users that this site uses cookies",
+    "Show a cookie notice and remember the user's choice",
+]
+
+NEAR_MISSES = [
+    "cookie recipe page",
+    "Remove the cookie notice",
+    "Don't show a cookie banner",
+    "Hide the cookie banner",
+    "Cookie consent banner",
+    "Cookie banner with accept and reject",
+    "GDPR cookie banner",
+    "Cookie notice with a link to the privacy policy",
+    "cookie policy page",
+    "cookie notice and a search box",
+    "Cookie notice only for visitors from the EU",
+    "A page about cookies",
+    "Let users use cookies",
+    "The site should use cookies",
+    "Bake sale banner with a cookie",
+    "Cookie notice in French",
+    "fortune cookie message of the day",
+    "Cookie banner without a button",
+    "Fix the cookie banner",
+    "Cookie settings dialog",
+    "cookie notice 🍪",
+    "Cookie shop notification e-mails",
+    "Stop using cookies",
+    "cookies",
+    "Cookie banner that blocks analytics",
+    "cookie notice and dark mode",
+]
+
+
+@pytest.mark.parametrize("feature", REQUESTS)
+def test_a_request_for_a_cookie_notice_is_recognised(feature):
+    assert recognition.recognise(feature, PLAYBOOKS) is COOKIE_NOTICE
+
+
+@pytest.mark.parametrize("feature", NEAR_MISSES)
+def test_a_near_miss_is_refused(feature):
+    assert recognition.recognise(feature, PLAYBOOKS) is None
+
+
+def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsewhere():
+    for insert in COOKIE_NOTICE.inserts:
+        snippet = (COOKIE_NOTICE.folder / insert.file).read_text()
+        assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
+        assert "://" not in snippet
+        assert "<h1" not in snippet
