@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.agents import playbook_runner as runner
 from tasks.agents.playbooks import markup, recognition
 
 PLAYBOOKS = recognition.load_all()
 [BACK_TO_TOP] = [entry for entry in PLAYBOOKS if entry.name == "back_to_top"]
 
+LAYOUT = """<!doctype html>
+<html lang="en">
+<head><title>{% block title %}{% endblock %}</title></head>
+<body>
+  <main>
+    {% block content %}{% endblock %}
+  </main>
+  <footer>{{ year }}
+  </footer>
+</body>
+</html>
+"""
 REQUESTS = [
     "Add a back to top button",
     "back-to-top button",
@@ -25,6 +40,7 @@ REQUESTS = [
     "Back to top button that respects prefers-reduced-motion",
     "a keyboard accessible back to top button",
     "Give people a button to return to the top",
+    "When I scroll down a long page I want a way to go back to the top",
     "Smoothly scroll back to top with one click",
     "jump to top button in the bottom right corner",
     "When users have scrolled down, show a back to top button",
@@ -58,6 +74,9 @@ NEAR_MISSES = [
     "Back to top button in the bottom left corner",
     "back to top and scroll down buttons",
     "Put the button to the top",
+    "Back to top sellers",
+    "Bring the search back to the top of the page",
+    "Go to the top of the page when the form is submitted",
 ]
 
 
@@ -77,3 +96,20 @@ def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsew
         assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
         assert "://" not in snippet
         assert "<h1" not in snippet
+
+
+def test_it_plays_on_a_layout_of_another_framework_and_twice_is_as_good_as_once(tmp_path: Path):
+    layout = tmp_path / "app" / "templates" / "layout.html"
+    layout.parent.mkdir(parents=True)
+    layout.write_text(LAYOUT)
+    brief = {"role": "coder", "feature": REQUESTS[0], "start_path": "/", "findings": []}
+    runner.change_site(tmp_path, BACK_TO_TOP, brief)
+    once = layout.read_text()
+    before, block, after = once.partition("<!-- playbook:back_to_top -->")
+    assert block
+    assert before.rstrip().endswith("</footer>")
+    assert "</body>" in after
+    assert markup.without_blocks(once, "back_to_top") == LAYOUT
+
+    runner.change_site(tmp_path, BACK_TO_TOP, brief)
+    assert layout.read_text() == once

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.agents import playbook_runner as runner
 from tasks.agents.playbooks import markup, recognition
 
 PLAYBOOKS = recognition.load_all()
 [CONTACT_FORM] = [entry for entry in PLAYBOOKS if entry.name == "contact_form"]
 
+LAYOUT = """<!doctype html>
+<html lang="en">
+<head><title>{% block title %}{% endblock %}</title></head>
+<body>
+  <main>
+    {% block content %}{% endblock %}
+  </main>
+  <footer>{{ year }}
+  </footer>
+</body>
+</html>
+"""
 REQUESTS = [
     "Contact form",
     "Add a contact form, please",
@@ -20,7 +35,10 @@ REQUESTS = [
     "Contact form that asks for name, email and message, with validation",
     "Visitors should be able to send us a message via a form",
     "A simple form to get in touch",
-    "As a customer, I want a contact form",
+    "As a customer, I want a contact form to send a message",
+    "Users can fill in and submit a contact form",
+    "Contact form with error messages next to the fields",
+    "contact form where people can write to us",
     "Give people a form to write to us",
     "Let customers reach us using a form",
     "contact form with fields for name, email, and message",
@@ -61,6 +79,11 @@ NEAR_MISSES = [
     "contact form 📎",
     "Order form with name, email and message",
     "Contact form with an address field",
+    "Contact form on the contact page",
+    "Contact form submissions page",
+    "Contact form error",
+    "When users submit the contact form, send a message",
+    "Send us a message when the site is down",
 ]
 
 
@@ -80,3 +103,20 @@ def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsew
         assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
         assert "://" not in snippet
         assert "<h1" not in snippet
+
+
+def test_it_plays_on_a_layout_of_another_framework_and_twice_is_as_good_as_once(tmp_path: Path):
+    layout = tmp_path / "app" / "templates" / "layout.html"
+    layout.parent.mkdir(parents=True)
+    layout.write_text(LAYOUT)
+    brief = {"role": "coder", "feature": REQUESTS[0], "start_path": "/", "findings": []}
+    runner.change_site(tmp_path, CONTACT_FORM, brief)
+    once = layout.read_text()
+    before, block, after = once.partition("<!-- playbook:contact_form -->")
+    assert block
+    assert before.rstrip().endswith("{% endblock %}")
+    assert "</main>" in after
+    assert markup.without_blocks(once, "contact_form") == LAYOUT
+
+    runner.change_site(tmp_path, CONTACT_FORM, brief)
+    assert layout.read_text() == once

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.agents import playbook_runner as runner
 from tasks.agents.playbooks import markup, recognition
 
 PLAYBOOKS = recognition.load_all()
 [COOKIE_NOTICE] = [entry for entry in PLAYBOOKS if entry.name == "cookie_notice"]
 
+LAYOUT = """<!doctype html>
+<html lang="en">
+<head><title>{% block title %}{% endblock %}</title></head>
+<body>
+  <main>
+    {% block content %}{% endblock %}
+  </main>
+  <footer>{{ year }}
+  </footer>
+</body>
+</html>
+"""
 REQUESTS = [
     "Add a cookie notice",
     "cookie banner",
@@ -24,8 +39,10 @@ REQUESTS = [
     "As a visitor, I want to see a cookie notice that I can close",
     "Cookie notification with a close button",
     "cookie banner which stays hidden once dismissed",
+    "Users should be told about cookies",
+    "a little cookie bar that does not come back",
     "Cookie notice: remember that it was dismissed",
-    "cookies banner and doesn't come back",
+    "Cookies banner that can be closed, and doesn't come back",
     "Notify users that this site uses cookies",
     "Show a cookie notice and remember the user's choice",
 ]
@@ -57,6 +74,10 @@ NEAR_MISSES = [
     "cookies",
     "Cookie banner that blocks analytics",
     "cookie notice and dark mode",
+    "Cookie message board",
+    "Cookie bar menu",
+    "A bar about cookies and coffee",
+    "Show the cookie pop-up once per session",
 ]
 
 
@@ -76,3 +97,20 @@ def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsew
         assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
         assert "://" not in snippet
         assert "<h1" not in snippet
+
+
+def test_it_plays_on_a_layout_of_another_framework_and_twice_is_as_good_as_once(tmp_path: Path):
+    layout = tmp_path / "app" / "templates" / "layout.html"
+    layout.parent.mkdir(parents=True)
+    layout.write_text(LAYOUT)
+    brief = {"role": "coder", "feature": REQUESTS[0], "start_path": "/", "findings": []}
+    runner.change_site(tmp_path, COOKIE_NOTICE, brief)
+    once = layout.read_text()
+    before, block, after = once.partition("<!-- playbook:cookie_notice -->")
+    assert block
+    assert before.rstrip().endswith("</footer>")
+    assert "</body>" in after
+    assert markup.without_blocks(once, "cookie_notice") == LAYOUT
+
+    runner.change_site(tmp_path, COOKIE_NOTICE, brief)
+    assert layout.read_text() == once

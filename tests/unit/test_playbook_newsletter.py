@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.agents import playbook_runner as runner
 from tasks.agents.playbooks import markup, recognition
 
 PLAYBOOKS = recognition.load_all()
 [NEWSLETTER] = [entry for entry in PLAYBOOKS if entry.name == "newsletter"]
 
+LAYOUT = """<!doctype html>
+<html lang="en">
+<head><title>{% block title %}{% endblock %}</title></head>
+<body>
+  <main>
+    {% block content %}{% endblock %}
+  </main>
+  <footer>{{ year }}
+  </footer>
+</body>
+</html>
+"""
 REQUESTS = [
     "Newsletter sign-up",
     "newsletter signup form",
@@ -25,6 +40,8 @@ REQUESTS = [
     "Newsletter signup form with validation and a success message",
     "Newsletter registration in the footer",
     "We'd like readers to register for our newsletter",
+    "E-mail newsletter sign-up",
+    "Let visitors leave their e-mail address for the newsletter",
     "Newsletter sign-up that shows an error for an invalid e-mail",
     "Allow visitors to subscribe to newsletters",
     "Please build a newsletter subscription form, and show a thank-you message!",
@@ -57,6 +74,10 @@ NEAR_MISSES = [
     "Newsletter sign-up in the header",
     "Subscribe to the premium plan",
     "Newsletter sign-up with GDPR consent",
+    "Newsletter form in a modal",
+    "Let users sign up for the newsletter at checkout",
+    "Newsletter sign-up sends a welcome mail",
+    "Show newsletter messages",
 ]
 
 
@@ -76,3 +97,20 @@ def test_what_it_inserts_is_safe_in_any_template_and_asks_for_nothing_from_elsew
         assert not any(sign in snippet for sign in markup.TEMPLATE_SIGNS)
         assert "://" not in snippet
         assert "<h1" not in snippet
+
+
+def test_it_plays_on_a_layout_of_another_framework_and_twice_is_as_good_as_once(tmp_path: Path):
+    layout = tmp_path / "app" / "templates" / "layout.html"
+    layout.parent.mkdir(parents=True)
+    layout.write_text(LAYOUT)
+    brief = {"role": "coder", "feature": REQUESTS[0], "start_path": "/", "findings": []}
+    runner.change_site(tmp_path, NEWSLETTER, brief)
+    once = layout.read_text()
+    before, block, after = once.partition("<!-- playbook:newsletter -->")
+    assert block
+    assert before.rstrip().endswith("{{ year }}")
+    assert "</footer>" in after
+    assert markup.without_blocks(once, "newsletter") == LAYOUT
+
+    runner.change_site(tmp_path, NEWSLETTER, brief)
+    assert layout.read_text() == once
