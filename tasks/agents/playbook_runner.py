@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -71,7 +72,8 @@ def change_site(root: Path, playbook: recognition.Playbook, brief: Mapping[str, 
     """
     is_retry = bool(brief["findings"])
     layouts = find_layouts(root, playbook.name)
-    values = _values(playbook)(_styles(root, layouts), is_retry=is_retry)
+    own = _values(playbook)(_styles(root, layouts), is_retry=is_retry)
+    values = {"start_path": _in_a_script(str(brief["start_path"])), **own}
     for path, text in layouts.items():
         changed = text
         for insert in playbook.inserts:
@@ -162,6 +164,13 @@ def _in_a_docstring(feature: str) -> str:
     plain = "".join(sign if sign.isprintable() else " " for sign in feature)
     plain = plain.replace("\\", "/").replace('"', "'").replace("@", " ")
     return textwrap.shorten(plain, 70, placeholder=" …").rstrip(" .'")
+
+
+def _in_a_script(text: str) -> str:
+    """Return the text as a JavaScript string that can neither end a script nor be a template."""
+    plain = re.compile(r"[A-Za-z0-9/._~-]")
+    signs = (sign if plain.match(sign) else f"\\u{{{ord(sign):x}}}" for sign in text)
+    return '"' + "".join(signs) + '"'
 
 
 if __name__ == "__main__":

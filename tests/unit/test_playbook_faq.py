@@ -1,0 +1,66 @@
+"""Which requests are for the FAQ, and which only sound like it; where its section is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.agents.playbooks import recognition
+
+PLAYBOOKS = recognition.load_all()
+
+MEANT = [
+    "FAQ accordion",
+    "Add an FAQ section to the home page",
+    "FAQs",
+    "Could we have frequently asked questions on the front page?",
+    "An accessible FAQ accordion, reachable by keyboard",
+    "a collapsible FAQ at the bottom of the page",
+    "We'd like a Q&A section",
+    "Please add a keyboard-accessible FAQ",
+    "As a customer I want an FAQ so that I can find answers quickly",
+    "Add an FAQ about delivery, returns and contact",
+    "FAQ with common questions where clicking a question shows the answer",
+    "A questions and answers accordion for our visitors",
+    "faq list: each question opens and closes by keyboard or mouse",
+    "Let users expand the FAQ answers",
+]
+
+NEAR_MISSES = [
+    "FAQ chatbot",
+    "FAQ page",
+    "Remove the FAQ",
+    "FAQ without an accordion",
+    "No FAQ",
+    "searchable FAQ",
+    "FAQ with a search box",
+    "FAQ in German",
+    "FAQ written by AI",
+    "Accordion menu",
+    "An accordion",
+    "Ask a question form",
+    "Question of the day",
+    "Let customers submit questions",
+    "Users can rate the FAQ answers",
+    "FAQ schema markup",
+    "Edit the FAQ in the admin",
+    "Import the FAQ from CSV",
+    "Security questions",
+    "Quiz with questions and answers",
+    "FAQ only for members",
+    "Link to the FAQ in the footer",
+    "FAQ and a contact form",
+    "infrequently asked questions",
+    "",
+]
+
+
+@pytest.mark.parametrize("feature", MEANT)
+def test_a_request_for_an_faq_is_recognised(feature):
+    found = recognition.recognise(feature, PLAYBOOKS)
+    assert found is not None
+    assert found.name == "faq"
+
+
+@pytest.mark.parametrize("feature", NEAR_MISSES)
+def test_a_near_miss_is_refused(feature):
+    assert recognition.recognise(feature, PLAYBOOKS) is None
