@@ -28,6 +28,7 @@ MAX_BRIEF_BYTES = 4 * 1024 * 1024
 MAX_LAYOUTS = 40
 PAGES = frozenset({".html", ".htm", ".xhtml", ".jinja", ".jinja2", ".j2", ".twig", ".njk"})
 STYLES = frozenset({".css"})
+PROGRAMS = frozenset({".py"})
 
 
 class NotApplicableError(Exception):
@@ -74,6 +75,9 @@ def change_site(root: Path, playbook: recognition.Playbook, brief: Mapping[str, 
     layouts = find_layouts(root, playbook.name)
     own = _values(playbook)(_styles(root, layouts), is_retry=is_retry)
     values = {"start_path": _in_a_script(str(brief["start_path"])), **own}
+    for path, text in _program_changes(root, playbook).items():
+        checkout.write(root, path, text)
+        print(f"playbook: changed {path}")
     for path, text in layouts.items():
         changed = text
         for insert in playbook.inserts:
@@ -134,12 +138,34 @@ def _snippet(playbook: recognition.Playbook, file: str) -> str:
     return (playbook.folder / file).read_text(encoding="utf-8")
 
 
+def _program_changes(root: Path, playbook: recognition.Playbook) -> dict[str, str]:
+    """Return the Python files that the playbook changes or adds, by path, with their new text.
+
+    Raises NotApplicableError.
+    """
+    if not (playbook.folder / "program.py").is_file():
+        return {}
+    files = {path: checkout.read(root, path) or "" for path in checkout.walk(root, PROGRAMS)}
+    program = _module(playbook, "program.py")
+    try:
+        changed: dict[str, str] = program.change(files)
+    except program.UnfitError as error:
+        raise NotApplicableError(str(error)) from error
+    return {path: text for path, text in changed.items() if text != files.get(path)}
+
+
 def _values(playbook: recognition.Playbook) -> Callable[..., dict[str, str]]:
     """Return the playbook's own `values` function, or one that has none to give."""
-    file = playbook.folder / "values.py"
-    if not file.is_file():
+    if not (playbook.folder / "values.py").is_file():
         return lambda styles, *, is_retry: {}
-    name = f"chimera_playbook_{playbook.name}"
+    function: Callable[..., dict[str, str]] = _module(playbook, "values.py").values
+    return function
+
+
+def _module(playbook: recognition.Playbook, file_name: str) -> Any:
+    """Import a file of the playbook's folder."""
+    file = playbook.folder / file_name
+    name = f"chimera_playbook_{playbook.name}_{file.stem}"
     # A package by itself, so that it may import the files beside it.
     spec = importlib.util.spec_from_file_location(
         name, file, submodule_search_locations=[str(playbook.folder)]
@@ -149,8 +175,7 @@ def _values(playbook: recognition.Playbook) -> Callable[..., dict[str, str]]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    function: Callable[..., dict[str, str]] = module.values
-    return function
+    return module
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

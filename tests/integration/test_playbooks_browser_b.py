@@ -1,4 +1,4 @@
-"""Search and FAQ in a real browser: red on a site as it was, green as the playbook made it.
+"""Search, FAQ and login in a real browser: red on a site as it was, green as the playbook made it.
 
 One run of pytest per site and state holds the tests of every playbook.
 """
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,75 @@ from .test_demo_site import (
     served,
 )
 
-FEATURES = {"search": "Add a search box", "faq": "FAQ accordion"}
+ANYWHERE = {"search": "Add a search box", "faq": "FAQ accordion"}
+DJANGO = {**ANYWHERE, "login": "User login and logout with an error for a wrong password"}
 RED = {
     "search": "there is a search box",
     "faq": "there are frequently asked questions",
+    "login": "there is a way to log in",
 }
+# Put among the demo's own tests: what no browser shows of a login.
+LOGIN_CLAIMS = """
+import pytest
+from django.core import signing
+
+RIGHT = {"user": "reader", "password": "demo-password", "next": "/about/"}
+OWN = {"origin": "http://localhost"}
+
+
+def log_in(client, form=RIGHT, headers=OWN):
+    return client.post("/-/login", form, headers=headers)
+
+
+def is_logged_in(client):
+    return b"<strong>reader</strong>" in client.get("/").content
+
+
+def test_the_right_password_logs_in_and_leads_back(client):
+    answer = log_in(client)
+    assert (answer.status_code, answer["Location"]) == (302, "/about/")
+    assert answer.cookies["site_user"]["httponly"]
+    assert is_logged_in(client)
+
+
+@pytest.mark.parametrize(
+    "change", [{"password": "x"}, {"password": ""}, {"user": "nobody"}, {"user": "Reader"}]
+)
+def test_anything_else_does_not(client, change):
+    log_in(client, RIGHT | change)
+    assert b"Wrong user name or password" in client.get("/").content
+    assert b"Wrong user name or password" not in client.get("/").content
+    assert not is_logged_in(client)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", ""])
+@pytest.mark.parametrize("path", ["/-/login", "/-/logout"])
+def test_a_form_of_another_site_is_refused(client, path, origin):
+    answer = client.post(path, RIGHT, headers={"origin": origin})
+    assert answer.status_code == 403
+    assert not is_logged_in(client)
+
+
+@pytest.mark.parametrize("forged", ["reader", '"reader"', signing.dumps("reader", key="other")])
+def test_a_cookie_that_the_server_did_not_sign_is_nobody(client, forged):
+    client.cookies["site_user"] = forged
+    assert not is_logged_in(client)
+
+
+@pytest.mark.parametrize("away", ["//evil.example/", "http://evil.example/", "javascript:1"])
+def test_no_form_leads_to_another_site(client, away):
+    assert log_in(client, RIGHT | {"next": away})["Location"] == "/"
+
+
+def test_a_page_is_not_kept_for_others(client):
+    log_in(client)
+    answer = client.get("/")
+    assert "private" in answer["Cache-Control"] and "Cookie" in answer["Vary"]
+
+
+def test_an_address_cannot_write_into_the_page(client):
+    assert b"<script>x" not in client.get('/?"><script>x').content
+"""
 PLAIN_PAGE = """\
 <!DOCTYPE html>
 <html>
@@ -68,9 +132,9 @@ def plain(tmp_path: Path) -> Path:
     return site
 
 
-def play(site: Path, role: Role) -> None:
+def play(site: Path, role: Role, features: Mapping[str, str]) -> None:
     """Let the runner play a role in a folder for every feature."""
-    for name, feature in FEATURES.items():
+    for name, feature in features.items():
         brief = Brief(role, "chimera-1", feature, "/", f"tests/e2e/test_{name}.py")
         subprocess.run(
             [sys.executable, "-I", "-B", str(RUNNER)],
@@ -102,11 +166,10 @@ def prove(tmp_path: Path) -> Callable[[Path, str], dict[str, str]]:
         done = run_pytest(
             folder,
             *("-c", str(folder / "pytest.ini"), "-p", "no:django", "--junitxml=result.xml"),
-            *("--base-url", base_url, *(f"test_{name}.py" for name in FEATURES)),
+            *("--base-url", base_url, *sorted(path.name for path in folder.glob("test_*.py"))),
         )
-        found = _endings(folder / "result.xml")
-        assert found.keys() == FEATURES.keys(), done.stdout
-        return found
+        assert (folder / "result.xml").is_file(), done.stdout
+        return _endings(folder / "result.xml")
 
     return call
 
@@ -121,25 +184,33 @@ def _endings(report: Path) -> dict[str, str]:
     return endings
 
 
-def assert_red(endings: dict[str, str]) -> None:
+def assert_red(endings: dict[str, str], features: Mapping[str, str]) -> None:
+    assert endings.keys() == features.keys()
     for name, message in endings.items():
         assert message.startswith("AssertionError"), message
         assert RED[name] in message
 
 
 def test_the_tests_are_red_on_the_demo_and_green_after_the_changes(demo, prove):
-    play(demo, Role.AUTHOR)
+    play(demo, Role.AUTHOR, DJANGO)
     with served(demo, DEMO_SERVER) as base_url:
-        assert_red(prove(demo, base_url))
+        assert_red(prove(demo, base_url), DJANGO)
 
-    play(demo, Role.CODER)
+    play(demo, Role.CODER, DJANGO)
     with served(demo, DEMO_SERVER) as base_url:
-        assert prove(demo, base_url) == dict.fromkeys(FEATURES, "")
+        assert prove(demo, base_url) == dict.fromkeys(DJANGO, "")
 
 
 def test_the_tests_are_red_on_plain_pages_and_green_after_the_changes(plain, prove):
-    play(plain, Role.AUTHOR)
+    play(plain, Role.AUTHOR, ANYWHERE)
     with served(plain, STATIC_SERVER) as base_url:
-        assert_red(prove(plain, base_url))
-        play(plain, Role.CODER)
-        assert prove(plain, base_url) == dict.fromkeys(FEATURES, "")
+        assert_red(prove(plain, base_url), ANYWHERE)
+        play(plain, Role.CODER, ANYWHERE)
+        assert prove(plain, base_url) == dict.fromkeys(ANYWHERE, "")
+
+
+def test_the_tests_of_the_demo_and_more_about_its_login_pass_after_the_changes(demo):
+    play(demo, Role.CODER, DJANGO)
+    (demo / "tests/test_login.py").write_text(LOGIN_CLAIMS)
+    done = run_pytest(demo, "tests")
+    assert done.returncode == 0, done.stdout
