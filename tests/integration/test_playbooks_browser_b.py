@@ -17,6 +17,7 @@ import pytest
 
 from tasks.agents.base import Brief, Role
 from tasks.agents.playbook import RUNNER
+from tasks.phases.guardian import RUFF_IGNORED, RUFF_RULES
 
 from .test_demo_site import (
     CONFTEST,
@@ -189,6 +190,21 @@ def assert_red(endings: dict[str, str], features: Mapping[str, str]) -> None:
     for name, message in endings.items():
         assert message.startswith("AssertionError"), message
         assert RED[name] in message
+
+
+def test_neither_the_guardian_nor_the_demo_finds_fault_with_the_python(demo):
+    for role in (Role.AUTHOR, Role.CODER):
+        play(demo, role, DJANGO)
+    guarded = ("--isolated", f"--select={RUFF_RULES}", f"--ignore={RUFF_IGNORED}")
+    for arguments in (guarded, ("bookshop",)):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", "check", "--no-cache", *arguments],
+            cwd=demo,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
 
 
 def test_the_tests_are_red_on_the_demo_and_green_after_the_changes(demo, prove):
