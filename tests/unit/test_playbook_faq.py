@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from tasks.agents import playbook_runner
 from tasks.agents.playbooks import recognition
 
 PLAYBOOKS = recognition.load_all()
@@ -64,3 +67,24 @@ def test_a_request_for_an_faq_is_recognised(feature):
 @pytest.mark.parametrize("feature", NEAR_MISSES)
 def test_a_near_miss_is_refused(feature):
     assert recognition.recognise(feature, PLAYBOOKS) is None
+
+
+@pytest.mark.parametrize(
+    ("start_path", "written"),
+    [
+        ("/", '"/"'),
+        ("/shop/home.html", '"/shop/home.html"'),
+        (
+            '/"</script>{{ x }}',
+            r'"/\u{22}\u{3c}/script\u{3e}\u{7b}\u{7b}\u{20}x\u{20}\u{7d}\u{7d}"',
+        ),
+    ],
+)
+def test_the_start_page_is_named_in_a_way_that_cannot_end_the_script(
+    tmp_path: Path, start_path: str, written: str
+):
+    page = tmp_path / "base.html"
+    page.write_text("<html><head></head><body><main></main></body></html>")
+    [faq] = [entry for entry in PLAYBOOKS if entry.name == "faq"]
+    playbook_runner.change_site(tmp_path, faq, {"start_path": start_path, "findings": []})
+    assert f"new URL({written}, location.origin)" in page.read_text()
