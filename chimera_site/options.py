@@ -84,8 +84,16 @@ def default_home() -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment for a child of this process that reads the same options."""
-    return {**os.environ, **changes}
+    """Return the environment for a child of this process that reads the same options.
+
+    The child may have another current folder, so paths are made absolute.
+    """
+    paths = {
+        name: str(Path(os.environ[name]).expanduser().resolve())
+        for name in ("CHIMERA_HOME", "CHIMERA_DB_PATH", "CHIMERA_CONFIG")
+        if os.environ.get(name)
+    }
+    return {**os.environ, **paths, **changes}
 
 
 def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
@@ -96,7 +104,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
     home = Path(pick.text("CHIMERA_HOME", str(default_home()))).expanduser().resolve()
     return Options(
         home=home,
-        db_path=Path(pick.text("CHIMERA_DB_PATH", str(home / "tasks.db"))).expanduser(),
+        db_path=Path(pick.text("CHIMERA_DB_PATH", str(home / "tasks.db"))).expanduser().resolve(),
         database_url=pick.text("CHIMERA_DATABASE_URL", ""),
         log_level=pick.one_of("CHIMERA_LOG_LEVEL", "INFO", LOG_LEVELS),
         log_format=pick.one_of("CHIMERA_LOG_FORMAT", "text", ["text", "json"]),
@@ -167,5 +175,7 @@ def _from_file(config_file: Path | None) -> dict[str, str]:
             if name not in FILE_KEYS:
                 known = ", ".join(FILE_KEYS)
                 raise OptionError(f"{config_file}: unknown key {name!r}; known are {known}")
+            if value is None:
+                raise OptionError(f"{config_file}: {name} has no value; give one, or take it out")
             values[FILE_KEYS[name]] = str(value)
     return values

@@ -19,6 +19,10 @@ from django.utils.http import content_disposition_header
 
 BLOCK_BYTES = 64 * 1024
 SANDBOXED = "sandbox; default-src 'none'"
+# Chromium's player is a page of its own around the video: it needs its origin, and no script.
+PLAYABLE = (
+    "sandbox allow-same-origin; default-src 'none'; media-src 'self'; style-src 'unsafe-inline'"
+)
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -118,7 +122,8 @@ def window(size_bytes: int, range_header: str) -> Window | None:
         return Window(0, size_bytes)
     first, last = asked.groups()
     if not first:
-        return Window(max(0, size_bytes - int(last)), size_bytes, is_part=True)
+        start = max(0, size_bytes - int(last))
+        return Window(start, size_bytes, is_part=True) if start < size_bytes else None
     start = int(first)
     if start >= size_bytes:
         return None
@@ -138,7 +143,8 @@ class EvidenceResponse(StreamingHttpResponse):
         self["Content-Length"] = str(part.end - part.start)
         self["Accept-Ranges"] = "bytes"
         self["X-Content-Type-Options"] = "nosniff"
-        self["Content-Security-Policy"] = SANDBOXED
+        is_video = content_type == "video/webm" and not filename
+        self["Content-Security-Policy"] = PLAYABLE if is_video else SANDBOXED
         if part.is_part:
             self.status_code = 206
             self["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size_bytes}"

@@ -46,7 +46,7 @@ class TaskViewSet(GenericViewSet[Task]):
     serializer_class = TaskRequest
     lookup_field = "task_id"
     lookup_value_regex = "[^/]+"
-    queryset = Task.objects.select_related("project").order_by("-id")
+    queryset = Task.objects.select_related("project").defer("baseline").order_by("-id")
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """Return what the body of this action holds."""

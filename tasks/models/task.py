@@ -267,7 +267,7 @@ class Task(TakenTask):
                 fence=F("fence") + 1,
                 completed_at=None,
                 due_at=now,
-                **(forgotten_from(from_phase) if from_phase else {}),
+                **({"findings": [], **forgotten_from(from_phase)} if from_phase else {}),
             )
             if changed != 1:
                 raise TaskStateError(f"{self.task_id} changed at the same moment; try again")

@@ -6,10 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.utils import timezone
 
 from tasks import agents, phases
@@ -25,21 +26,41 @@ from tasks.workspace.process import Log, child_seconds
 logger = logging.getLogger(__name__)
 
 ShouldStop = Callable[[], bool]
+T = TypeVar("T")
+OUTAGE_PAUSE_S = 0.5
 
 
 def run(lease: Lease, should_stop: ShouldStop) -> None:
     """Run the task until it ends, waits, or is no longer ours. Blocks."""
     try:
         while True:
-            phase_run = Task.objects.open_run(lease, timezone.now())
+            phase_run = _patiently(
+                should_stop, lambda: Task.objects.open_run(lease, timezone.now())
+            )
             outcome = perform(phase_run, should_stop)
             close_old_connections()  # a phase may outlast what the database server keeps open
-            task = settle(lease, phase_run, outcome)
-            set_branch(task)
+            task = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
+            _patiently(should_stop, partial(set_branch, task))
             if task.status != Status.RUNNING:
                 return
     except LeaseLostError:
         logger.info("%s: the lease is lost; nothing more is written", lease.task_id)
+
+
+def _patiently(should_stop: ShouldStop, write: Callable[[], T]) -> T:
+    """Repeat a write while the database is away and the lease may still hold.
+
+    The fence makes that safe: what was written after all, or by another holder, is refused.
+    """
+    while True:
+        try:
+            return write()
+        except (OperationalError, InterfaceError) as error:
+            if should_stop():
+                raise
+            logger.warning("The database does not answer; waiting for it: %s", error)
+            connection.close()
+            time.sleep(OUTAGE_PAUSE_S)
 
 
 def settle(lease: Lease, phase_run: PhaseRun, outcome: Outcome) -> Task:

@@ -38,7 +38,8 @@ class Leftover:
 def remove_leftovers() -> int:
     """Remove what no running claim and no live staging copy owns; return how many folders.
 
-    Cheap when there is nothing: two folder listings, and at most two queries.
+    Cheap when there is nothing: two folder listings, and at most three queries. Another host may
+    share the home; what it keeps live is its own affair.
     """
     found = [*_folders("scratch"), *_folders("staging")]
     if not found:
@@ -52,7 +53,12 @@ def remove_leftovers() -> int:
             task__task_id__in=ids, host=staging.host_name(), ended_at=None
         ).values_list("pid", flat=True)
     )
-    gone = [item for item in found if (item.task_id, item.fence) not in held]
+    elsewhere = set(
+        Deployment.objects.filter(task__task_id__in=ids, ended_at=None)
+        .exclude(host=staging.host_name())
+        .values_list("task__task_id", "fence")
+    )
+    gone = [item for item in found if (item.task_id, item.fence) not in held | elsewhere]
     return sum(_remove(item.folder, kept) for item in gone)
 
 

@@ -181,7 +181,7 @@ def _await_end(cluster: Program, stop: StopSignal) -> None:
     until = time.monotonic() + CLUSTER_GRACE_S
     while cluster.returncode is None and time.monotonic() < until:
         if stop.count > passed_on:
-            passed_on = 1
+            passed_on = stop.count
             cluster.ask()
         time.sleep(TICK_S)
     cluster.end()

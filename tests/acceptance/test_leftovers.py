@@ -77,6 +77,16 @@ def test_a_live_copy_is_left_alone_and_an_ended_one_is_removed(
     assert not folder.exists()
 
 
+def test_the_live_copy_of_another_host_on_this_home_is_left_alone(task: Task) -> None:
+    folder = staging.folder_of(settings.CHIMERA.home, task.task_id, 1)
+    record(task, psutil.Process())
+    Deployment.objects.update(host="another-host")
+    assert remove_leftovers() == 0
+    assert folder.exists()
+    Deployment.objects.update(ended_at=timezone.now())
+    assert remove_leftovers() == 1
+
+
 def test_the_folders_of_a_running_claim_are_left_alone(task: Task) -> None:
     lease = Task.objects.claim("host:1:1", timezone.now())
     assert lease is not None

@@ -36,6 +36,7 @@ def failed(submit: Callable[..., Task]) -> Task:
         rounds=3,
         attempts=2,
         completed_at=timezone.now(),
+        findings=[{"rule": "e2e-failed", "message": "no", "file": "", "line": 0}],
         **MADE,
     )
     task.refresh_from_db()
@@ -56,6 +57,7 @@ def test_where_it_stopped_it_goes_on_with_all_that_it_has(failed: Task) -> None:
     assert (failed.status, failed.phase) == ("queued", "E2E_VALIDATION")
     assert (failed.rounds, failed.attempts, failed.completed_at) == (0, 0, None)
     assert made(failed) == MADE
+    assert len(failed.findings) == 1
 
 
 @pytest.mark.parametrize("phase", ROUTE)
@@ -65,6 +67,7 @@ def test_a_named_phase_starts_anew(failed: Task, phase: Phase) -> None:
     assert failed.phase == phase
     assert made(failed) == {**MADE, **forgotten}
     assert set(MADE_BY[phase]) <= set(forgotten)
+    assert failed.findings == []  # they were about what is forgotten
 
 
 def test_a_phase_that_was_never_reached_is_refused(failed: Task) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chimera_site.options import FILE_KEYS, OptionError, Options, load
+from chimera_site.options import FILE_KEYS, OptionError, Options, environment, load
 
 
 def options(environ: dict[str, str] | None = None, text: str | None = None, **kw: Path) -> Options:
@@ -81,6 +81,7 @@ def test_a_wrong_value_is_named_with_what_would_fit(name: str, value: str, words
         ("- a list", "sections such as api:"),
         ("api:\n  prot: 1\n", "unknown key 'api.prot'; known are database.path"),
         ("colour: blue\n", "unknown key 'colour'"),
+        ("database:\n  path:\n", "database.path has no value"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
@@ -97,3 +98,16 @@ def test_an_empty_file_and_a_missing_one_change_nothing(tmp_path: Path) -> None:
 
 def test_browsers_at_once_follow_the_cores() -> None:
     assert options().max_browsers == (os.cpu_count() or 1)
+
+
+def test_relative_paths_mean_the_same_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = options({"CHIMERA_HOME": "home", "CHIMERA_DB_PATH": "own.db"})
+    assert (made.home, made.db_path) == (tmp_path / "home", tmp_path / "own.db")
+    for name, value in {"CHIMERA_HOME": "home", "CHIMERA_DB_PATH": "own.db"}.items():
+        monkeypatch.setenv(name, value)
+    passed_on = environment()
+    assert passed_on["CHIMERA_HOME"] == str(tmp_path / "home")
+    assert passed_on["CHIMERA_DB_PATH"] == str(tmp_path / "own.db")
