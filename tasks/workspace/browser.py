@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.util
 import json
 import os
 import platform
 import shutil
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tasks.workspace.sandbox import Jail, Mount, Network, Sandbox
 from tasks.workspace.site import Room
 
 PLUGIN = Path(__file__).with_name("proof_plugin.py")
+PLUGIN_NAME = "chimera_proof.py"
 RESULTS, TESTS, PLUGINS, VIDEO = "/results", "/proof", "/plugin", "/video"
 SYSTEM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -92,13 +94,23 @@ def prove(
     What happened is in the files of `order.results`; see `tasks.workspace.proof`.
     """
     order.results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="chimera-plugin-") as folder:
-        plugins = Path(folder)
-        shutil.copy(PLUGIN, plugins / "chimera_proof.py")
-        jail = _jail(sandbox, order, plugins, Network.ROOM if room.pid else Network.NONE)
-        argv = _pytest_call(sandbox, jail, order, room.base_url)
-        command = sandbox.command(jail, argv, room_pid=room.pid)
-        return run(command, timeout_s=order.timeout_s, log=log, should_stop=should_stop)
+    network = Network.ROOM if room.pid else Network.NONE
+    jail = _jail(sandbox, order, _plugin_folder(order.cache), network)
+    argv = _pytest_call(sandbox, jail, order, room.base_url)
+    command = sandbox.command(jail, argv, room_pid=room.pid)
+    return run(command, timeout_s=order.timeout_s, log=log, should_stop=should_stop)
+
+
+def _plugin_folder(cache: Path) -> Path:
+    """Return a folder that holds the plugin under its name and nothing else. Safe to race."""
+    content = PLUGIN.read_bytes()
+    folder = cache / f"plugin-{hashlib.sha256(content).hexdigest()[:16]}"
+    if not (folder / PLUGIN_NAME).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder.with_name(f"{folder.name}.{os.getpid()}.{threading.get_ident()}")
+        draft.write_bytes(content)
+        draft.replace(folder / PLUGIN_NAME)
+    return folder
 
 
 @contextlib.contextmanager
