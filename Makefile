@@ -35,7 +35,8 @@ run: ## start the factory in the foreground, on http://localhost:8000
 	$(bootstrap)
 	@.venv/bin/chimera-daemon start $(ARGS)
 
-# Three at a time, since they wait more than they compute; each with a home and a database of its own; a file's tests stay together.
+# Three at a time, since they mostly wait; each process has a home and a database of its own, and a
+# file's tests stay together.
 test: ## run every test
 	$(bootstrap) --dev --programs needed
 	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
