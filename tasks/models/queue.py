@@ -36,10 +36,6 @@ class QueueQuerySet(models.QuerySet["Task"]):
         expired = Q(status=Status.RUNNING, lease_expires_at__lte=now)
         return self.filter(queued | expired)
 
-    def held_by_cluster(self, workers: list[str]) -> QueueQuerySet:
-        """Return the running tasks held by these workers."""
-        return self.filter(status=Status.RUNNING, holder__in=workers)
-
     def claim(self, worker: str, now: datetime) -> Lease | None:
         """Give the best claimable task to `worker`; None when there is nothing to do.
 

@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -251,9 +251,7 @@ class BenchShell:
             *self.jail.mounts,
             *(Mount(path, str(path)) for path in readable if not is_visible(path)),
         )
-        jail = Jail(
-            **{**self.jail.__dict__, "mounts": mounts, "env": {**self.jail.env, **(env or {})}}
-        )
+        jail = replace(self.jail, mounts=mounts, env={**self.jail.env, **(env or {})})
         call = self.bench.host.sandbox.command(jail, argv)
         return run(
             call,

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def _jail(sandbox: Sandbox, order: ProofOrder, plugins: Path, network: Network) 
     jail = Jail(order.tests, mounts=tuple(mounts), network=network, is_browser=True)
     env["PYTHONPATH"] = sandbox.inside(jail, plugins)
     env["CHIMERA_PROOF_REPORT"] = sandbox.inside(jail, order.results / "proof.json")
-    return Jail(**{**jail.__dict__, "env": env})
+    return replace(jail, env=env)
 
 
 def _pytest_call(sandbox: Sandbox, jail: Jail, order: ProofOrder, base_url: str) -> tuple[str, ...]:

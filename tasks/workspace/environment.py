@@ -13,7 +13,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.workspace import checkout
@@ -141,7 +141,7 @@ class Installer:
             Mount(mount.source, mount.target, writable=mount.source == environment.folder)
             for mount in jail.mounts
         )
-        return Jail(**{**jail.__dict__, "mounts": mounts})
+        return replace(jail, mounts=mounts)
 
     def key(self, tree: Path, *, everything: bool = False) -> str:
         """Hash what an installation depends on: all files, unless the command tells better."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def _start_room(
     listener: socket.socket | None = None,
 ) -> subprocess.Popen[bytes]:
     network = Network.ROOM if sandbox.is_on else Network.HOST
-    jail = Jail(**{**order.jail.__dict__, "network": network})
+    jail = replace(order.jail, network=network)
     command = sandbox.command(jail, order.argv(port))
     order.log.parent.mkdir(parents=True, exist_ok=True)
     site = {
