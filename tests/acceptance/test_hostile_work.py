@@ -147,7 +147,9 @@ def test_a_shutdown_in_the_middle_spends_nothing(
 
 
 @pytest.mark.parametrize(
-    "command", [{"install_command": "sleep 60"}, {"serve_command": "sleep 60"}]
+    "command",
+    [{"install_command": "sleep 60"}, {"serve_command": "sleep 60", "test_command": ""}],
+    ids=["install", "site"],
 )
 def test_running_out_of_time_is_an_error_and_no_bad_work(
     journey: Journey, known_shop: Project, command: dict[str, str]
@@ -184,7 +186,7 @@ def hand_out(
     finally:
         timer.cancel()
         timer.join()
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50, "the command's own end was waited for"
     task.refresh_from_db()
     return task
 
