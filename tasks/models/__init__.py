@@ -6,6 +6,7 @@ from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError
 from tasks.models.project import Project
 from tasks.models.run import PhaseRun
+from tasks.models.staging_lease import StagingLease
 from tasks.models.task import Task, TaskStateError
 from tasks.models.worker import Worker
 
@@ -17,6 +18,7 @@ __all__ = [
     "LeaseLostError",
     "PhaseRun",
     "Project",
+    "StagingLease",
     "Task",
     "TaskStateError",
     "Worker",

@@ -30,6 +30,9 @@ class Artifact(models.Model):
     sha256 = models.CharField(max_length=64)
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    removed_at = models.DateTimeField(
+        null=True, blank=True, help_text="when its file was removed to save space; the hash stays"
+    )
 
     class Meta:
         ordering = ["id"]

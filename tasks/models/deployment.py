@@ -7,7 +7,10 @@ from django.db.models import Q
 
 
 class Deployment(models.Model):
-    """Which commit is live where, and the keeper that holds it; over when `ended_at` is set."""
+    """Which commit is live where, and the keeper that holds it; over when `ended_at` is set.
+
+    One that a project's own script made has no keeper: host "" and pid 0.
+    """
 
     task = models.ForeignKey("tasks.Task", on_delete=models.CASCADE, related_name="deployments")
     url = models.CharField(max_length=500)
@@ -18,6 +21,7 @@ class Deployment(models.Model):
     pid_started = models.FloatField(help_text="seconds since the epoch")
     fence = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="None: not ours to end")
     ended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

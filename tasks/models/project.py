@@ -52,6 +52,18 @@ class Project(models.Model):
         validators=[RegexValidator(r"^[\w-]+(/[\w-]+)*$", "a relative folder, such as tests/e2e")],
     )
     protected_paths = models.JSONField(default=default_protected_paths, blank=True)
+    deploy_command = models.CharField(
+        max_length=1000, blank=True, help_text="empty: Chimera serves staging copies itself"
+    )
+    rollback_command = models.CharField(
+        max_length=1000, blank=True, help_text="run when the test fails on staging"
+    )
+    commit_check = models.CharField(
+        max_length=1000, blank=True, help_text="header:NAME, path:/PATH or command:COMMAND"
+    )
+    staging_origins = models.JSONField(
+        default=list, blank=True, help_text="where the deploy command may deploy to"
+    )
     author = models.CharField(max_length=1000, default="playbook")
     coder = models.CharField(max_length=1000, default="playbook")
     reviewer = models.CharField(max_length=1000, blank=True)

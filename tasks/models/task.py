@@ -72,6 +72,9 @@ class Task(TakenTask):
     fence = models.PositiveBigIntegerField(default=0)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField()
+    waits_for = models.CharField(
+        max_length=300, blank=True, default="", help_text="a staging address that another has"
+    )
 
     base_sha = models.CharField(max_length=64, blank=True, default="")
     test_path = models.CharField(max_length=500, blank=True, default="")
@@ -105,6 +108,9 @@ class Task(TakenTask):
                 name="task_running_by_lease",
             ),
             models.Index(fields=["status", "-id"], name="task_status_newest"),
+            models.Index(
+                fields=["waits_for"], condition=~Q(waits_for=""), name="task_waiting_for_staging"
+            ),
         ]
         constraints = [
             models.CheckConstraint(
