@@ -11,6 +11,7 @@ from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
+from tasks.addresses import origin_of
 from tasks.lifecycle import ROUTE
 from tasks.models import (
     Artifact,
@@ -22,7 +23,6 @@ from tasks.models import (
     TaskStateError,
     Worker,
 )
-from tasks.models.project import origin_of
 
 COMMANDS = ("install_command", "test_command", "serve_command", "author", "coder", "reviewer")
 

@@ -92,14 +92,17 @@ def forgotten_from(phase: Phase) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DeploymentFacts:
-    """A staging copy that was started; the executor records it as a Deployment row."""
+    """A staging copy that was started; the executor records it as a Deployment row.
+
+    One that a project's own command made is kept by nobody here: host "" and pid 0.
+    """
 
     url: str
     commit_sha: str
-    host: str
-    boot_id: str
-    pid: int
-    pid_started: float  # seconds since the epoch, as psutil's create_time()
+    host: str = ""
+    boot_id: str = ""
+    pid: int = 0
+    pid_started: float = 0.0  # seconds since the epoch, as psutil's create_time()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Outcome:
     evidence: tuple[Evidence, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)  # shown in the history, JSON types only
     deployment: DeploymentFacts | None = None
+    is_withdrawn: bool = False  # the task's staging copies are over
     permanent: bool = False
     cost_usd: float | None = None
 

@@ -15,13 +15,15 @@ MAX_LINES = 300
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "service"}
 
 # Floor -> the floors of tasks/ that it may import. Each floor may import itself.
-GROUND = {"lifecycle", "outcome", "feed"}
+GROUND = {"lifecycle", "outcome", "feed", "addresses", "commits"}
 BELOW = {
     "lifecycle": set(),
+    "addresses": set(),
+    "commits": set(),
     "outcome": {"lifecycle"},
     "feed": {"lifecycle"},
-    "models": {"lifecycle", "outcome"},
-    "workspace": {"lifecycle", "outcome"},
+    "models": {"lifecycle", "outcome", "addresses", "commits"},
+    "workspace": {"lifecycle", "outcome", "addresses", "commits"},
     "agents": {"workspace", *GROUND},
     "phases": {"agents", "workspace", *GROUND},
     "workflow": {"phases", "agents", "workspace", "models", *GROUND},
@@ -58,6 +60,7 @@ DOORS = (
 )
 # Programs that run by themselves, most of them in a sandbox: no settings, no process.py there.
 PROGRAMS_OF_THEIR_OWN = (
+    "tasks/workspace/fetch.py",
     "tasks/workspace/room.py",
     "tasks/workspace/proof_plugin.py",
     "tasks/agents/playbook_runner.py",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tasks.addresses import origin_of
 from tasks.api.problems import Unprocessable
 from tasks.models import Project
-from tasks.models.project import origin_of
 
 SHOWN = 20  # names in a message
 

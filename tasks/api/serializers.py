@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from rest_framework import serializers
 
-from tasks.models.project import origin_of
+from tasks.addresses import origin_of
 
 MAX_FEATURE = 10_000
 MAX_URL = 2000

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from django import forms
 
+from tasks.addresses import origin_of
 from tasks.models import Project, Task
-from tasks.models.project import origin_of
 
 WHOLE = "Use a whole number from 1 to 10."
 

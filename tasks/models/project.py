@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import shlex
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+from tasks.addresses import is_allowed, origin_of, pattern_of
+from tasks.commits import CommitCheck
 from tasks.lifecycle import TIME_LIMITS_S, Phase
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def origin_of(url: str) -> str:
-    """Return scheme://host:port of an http(s) URL, lower case, port always named.
-
-    Raises ValueError where the URL has no host, another scheme, or a port out of range.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"not an http(s) URL: {url!r}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{parts.port or DEFAULT_PORTS[parts.scheme]}"
 
 
 def default_protected_paths() -> list[str]:
@@ -83,18 +71,76 @@ class Project(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Refuse an address that requests could not be matched with."""
+        """Refuse an address that requests could not be matched with, and an unfit deployment."""
+        errors = deployment_errors(self)
         try:
             origin_of(self.target_url)
-        except ValueError as error:
-            message = "Use an address such as https://shop.example/ (http or https)."
-            raise ValidationError({"target_url": message}) from error
+        except ValueError:
+            errors["target_url"] = "Use an address such as https://shop.example/ (http or https)."
+        if errors:
+            raise ValidationError(errors)
 
     def save(self, *args: object, **kwargs: object) -> None:
         """Keep `target_origin`, which tasks are matched by, in step with `target_url`."""
         self.target_origin = origin_of(self.target_url)
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 
+    @property
+    def staging_addresses(self) -> list[str]:
+        """Return the origins that its deploy command may deploy to; [] without such a command."""
+        return list(self.staging_origins) if self.deploy_command else []
+
+    def refuses_staging_url(self, url: str) -> str:
+        """Return why a task may not ask for `url` as its staging address; "" if it may.
+
+        Where Chimera serves the copies itself, a wish is only noted.
+        """
+        if not (url and self.deploy_command) or is_allowed(url, self.staging_origins):
+            return ""
+        return f"{self.name} deploys only to {', '.join(self.staging_origins)}; name one of these."
+
     def time_limit_s(self, phase: Phase) -> int:
         """Return the seconds that one try at `phase` may take."""
         return int(self.time_limits.get(phase.value, TIME_LIMITS_S[phase]))
+
+
+def deployment_errors(project: Project) -> dict[str, str]:
+    """Return what is wrong with how a project is deployed, by field."""
+    errors: dict[str, str] = {}
+    if not project.deploy_command:
+        needless = ("rollback_command", "commit_check", "staging_origins")
+        text = "This is of use only with a deploy command."
+        return {name: text for name in needless if getattr(project, name)}
+    for name in ("deploy_command", "rollback_command"):
+        if wrong := _wrong_program(getattr(project, name)):
+            errors[name] = wrong
+    try:
+        if CommitCheck.parse(project.commit_check).source == "command":
+            wrong = _wrong_program(project.commit_check.partition(":")[2])
+            errors |= {"commit_check": wrong} if wrong else {}
+    except ValueError as error:
+        errors["commit_check"] = f"A deployment must be told from an older one: {error}."
+    origins = project.staging_origins
+    if not isinstance(origins, list) or not origins:
+        errors["staging_origins"] = "Name the origins that the deploy command may deploy to."
+        return errors
+    try:
+        for origin in origins:
+            pattern_of(str(origin))
+    except ValueError as error:
+        errors["staging_origins"] = f"{error}."
+    return errors
+
+
+def _wrong_program(line: str) -> str:
+    """Say why the first word of a command of the operator's own cannot be run; "" if it can."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        return f"This line cannot be split into arguments: {error}."
+    if not words or words[0].startswith(("/", "{base}/")) or "/" not in words[0]:
+        return ""
+    return (
+        "Name the program by its absolute path, as {base}/… (the project's own, as its branch has "
+        "it), or as a program on the PATH; a path inside the change could be an agent's."
+    )

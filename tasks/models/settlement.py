@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F
 
 from tasks import lifecycle
+from tasks.addresses import addresses_of
 from tasks.lifecycle import OPEN, Phase, Status, Step, Verdict
 from tasks.models.artifact import Artifact
 from tasks.models.deployment import Deployment
@@ -19,23 +20,37 @@ from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError, lease_end
 from tasks.models.queue import QueueQuerySet
 from tasks.models.run import PhaseRun
+from tasks.models.staging_lease import HOLDING, StagingLease
 from tasks.outcome import Outcome, TestReport
 
 if TYPE_CHECKING:
     from tasks.models.task import Task
 
 
+LOOK_AGAIN_S = 10  # at a staging address that another task had
+
+
 class TaskQuerySet(QueueQuerySet):
     """The two writes of a worker that holds a lease."""
 
-    def open_run(self, lease: Lease, now: datetime) -> PhaseRun:
-        """Open the next try at the task's phase and count the attempt. Raises LeaseLostError."""
+    def open_run(self, lease: Lease, now: datetime) -> PhaseRun | None:
+        """Open the next try at the task's phase and count the attempt.
+
+        None if another task has the staging address that it needs: it is queued then, until that
+        one is done there. Raises LeaseLostError.
+        """
         with transaction.atomic(using=self.db):
             held = self.filter(pk=lease.task_pk, fence=lease.fence, status=Status.RUNNING)
-            changed = held.update(attempts=F("attempts") + 1, lease_expires_at=lease_end(now))
+            changed = held.update(
+                attempts=F("attempts") + 1, lease_expires_at=lease_end(now), waits_for=""
+            )
             if changed != 1:
                 raise LeaseLostError(lease.task_id)
-            task = self.get(pk=lease.task_pk)
+            task = self.select_related("project").get(pk=lease.task_pk)
+            taken = _take_addresses(task, lease, now)
+            if taken is not None:
+                _queue_behind(task, taken, now)
+                return None
             run = PhaseRun.objects.create(
                 task=task,
                 number=task.phase_runs.count() + 1,
@@ -74,9 +89,44 @@ class TaskQuerySet(QueueQuerySet):
             _close(run, outcome, now)
             Artifact.objects.bulk_create(artifacts)
             _record_deployment(task, lease, outcome, now)
+            if task.phase in HOLDING and step.state.phase not in HOLDING:
+                _wake_waiting(task, now)
             task.refresh_from_db()
             _tell(task, run, outcome)
         return task
+
+
+def _take_addresses(task: Task, lease: Lease, now: datetime) -> StagingLease | None:
+    """Take the staging addresses that the task's phase needs; return what another task has."""
+    patterns = task.project.staging_addresses
+    if task.phase not in HOLDING or not patterns:
+        return None
+    addresses = addresses_of(task.staging_url, patterns)
+    return StagingLease.objects.take(lease, addresses, now)
+
+
+def _queue_behind(task: Task, taken: StagingLease, now: datetime) -> None:
+    """Queue the task, with nothing spent, until `taken` is free; it looks again by itself too."""
+    reason = f"Waits for {taken.address}, where {taken.task} is deployed and proven."
+    type(task).objects.filter(pk=task.pk).update(
+        status=Status.QUEUED,
+        attempts=F("attempts") - 1,
+        waits_for=taken.address,
+        reason=reason,
+        due_at=now + timedelta(seconds=LOOK_AGAIN_S),
+        holder="",
+        lease_expires_at=None,
+    )
+    if task.reason != reason:
+        task.status = Status.QUEUED
+        Event.objects.append("task.waiting", task, reason=reason, **task.standing())
+
+
+def _wake_waiting(task: Task, now: datetime) -> None:
+    """Make those due that wait for the addresses that this task had; the best goes first."""
+    if task.project.staging_addresses:
+        had = StagingLease.objects.filter(task=task).values("address")
+        type(task).objects.filter(waits_for__in=had).update(due_at=now, waits_for="")
 
 
 def _columns(task: Task, step: Step, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -134,9 +184,15 @@ def _close(run: PhaseRun, outcome: Outcome, now: datetime) -> None:
 
 def _record_deployment(task: Task, lease: Lease, outcome: Outcome, now: datetime) -> None:
     """Write the new staging copy; older copies of the same task are over."""
+    if outcome.is_withdrawn:
+        Deployment.objects.filter(task=task, ended_at=None).update(ended_at=now)
+        return
     if outcome.deployment is None:
         return
-    Deployment.objects.filter(task=task, ended_at=None).update(ended_at=now)
+    live = Deployment.objects.filter(ended_at=None)
+    live.filter(task=task).update(ended_at=now)
+    if not outcome.deployment.host:  # whatever was at that address is not there any more
+        live.filter(host="", url=outcome.deployment.url).update(ended_at=now)
     Deployment.objects.create(task=task, fence=lease.fence, **asdict(outcome.deployment))
 
 

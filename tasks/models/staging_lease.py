@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from django.db import models, transaction
 
 from tasks.lifecycle import OPEN, Phase
 from tasks.models.lease import Lease
-
-if TYPE_CHECKING:
-    from tasks.models.task import Task
 
 HOLDING = frozenset({Phase.STAGING_DEPLOYMENT, Phase.E2E_VALIDATION})
 # What a cancelled task's script may go on for, until its worker has noticed: a heartbeat of 5 s,
@@ -22,22 +18,21 @@ CUT_SHORT_S = 12
 class StagingLeaseQuerySet(models.QuerySet["StagingLease"]):
     """Taking addresses; nobody has to give them back."""
 
-    def take(self, lease: Lease, addresses: list[str], now: datetime) -> Task | None:
-        """Give all the addresses to the task of `lease`, or none; return who has one of them.
+    def take(self, lease: Lease, addresses: list[str], now: datetime) -> StagingLease | None:
+        """Give all the addresses to the task of `lease`, or none; return what another one has.
 
-        None when they are the task's. Taking again what it has already changes nothing.
+        None when they are all the task's. Taking again what it has already does no harm.
         """
         with transaction.atomic(using=self.db):
             # Always in the same order, so that two takers cannot wait for one another.
             for address in sorted(addresses):
                 self.get_or_create(address=address)
-            rows = self.select_for_update().filter(address__in=addresses).order_by("address")
-            found = list(rows)
-            for row in found:
+            wanted = self.filter(address__in=addresses)
+            rows = wanted.select_related("task").select_for_update(of=("self",))
+            for row in rows.order_by("address"):
                 if row.task_id != lease.task_pk and row.is_held(now):
-                    return row.task
-            pks = [row.pk for row in found]
-            self.filter(pk__in=pks).update(task_id=lease.task_pk, fence=lease.fence, taken_at=now)
+                    return row
+            wanted.update(task_id=lease.task_pk, fence=lease.fence, taken_at=now)
         return None
 
 

@@ -35,6 +35,10 @@ class ProjectSpec:
     author: str = "playbook"
     coder: str = "playbook"
     reviewer: str = ""
+    deploy_command: str = ""  # "" = Chimera serves staging copies itself
+    rollback_command: str = ""
+    commit_check: str = ""
+    staging_origins: tuple[str, ...] = ()
     agent_network: bool = False
     max_changed_lines: int = 2000
     max_changed_files: int = 50
@@ -54,6 +58,7 @@ class Order:
     checkpoint: Checkpoint
     findings: tuple[Finding, ...] = ()
     deployment: DeploymentFacts | None = None  # the copy that phase 6 made
+    staging_url: str = ""  # where it is asked to be deployed to
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,9 @@ class Bench:
         self.log.line(f"the test {seen.result}: {seen.reason}")
         return seen
 
-    def doorway(self, port: int, base_url: str) -> contextlib.AbstractContextManager[Room]:
-        """Give a room that leads to one port of this machine only."""
-        return doorway(self.host.sandbox, port, base_url)
+    def doorway(self, url: str) -> contextlib.AbstractContextManager[Room]:
+        """Give a room that leads to the origin of `url` only."""
+        return doorway(self.host.sandbox, url)
 
     def pristine_test(self) -> bytes:
         """Return the test file from the commit that phase 2 made."""

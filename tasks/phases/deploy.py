@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-
 from tasks.lifecycle import Verdict
-from tasks.outcome import DeploymentFacts, Finding, Outcome
+from tasks.outcome import Finding, Outcome
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
-from tasks.workspace import staging
+from tasks.phases.local_staging import LocalStaging
+from tasks.phases.script_staging import ScriptStaging
 from tasks.workspace.environment import InstallError
+from tasks.workspace.script import BadChangeError
 from tasks.workspace.site import SiteError
+
+# What the change is to blame for; everything else is broken machinery.
+NOT_DEPLOYABLE = (SiteError, InstallError, BadChangeError)
+Staging = LocalStaging | ScriptStaging
 
 
 def run(bench: Bench) -> Outcome:
-    """Serve the code commit from a keeper of its own; a site that won't start goes back."""
+    """Put the code commit on staging; one that cannot live there goes back."""
     try:
-        live = deploy(bench)
-    except (SiteError, InstallError) as error:
-        return rejected(str(error), Finding("deploy", str(error)), evidence=bench.site_log())
+        live = staging_for(bench).deploy()
+    except NOT_DEPLOYABLE as error:
+        return not_deployable(bench, error)
     return Outcome(
         Verdict.PASSED,
         f"Commit {live.commit_sha[:10]} is live at {live.url}.",
@@ -29,25 +33,13 @@ def run(bench: Bench) -> Outcome:
     )
 
 
-def deploy(bench: Bench) -> DeploymentFacts:
-    """Export the code commit to a folder of its own and serve it.
+def staging_for(bench: Bench) -> Staging:
+    """Return how this project's changes go live."""
+    by_script = bench.order.project.deploy_command != ""
+    return ScriptStaging(bench) if by_script else LocalStaging(bench)
 
-    Raises SiteError, InstallError.
-    """
-    order, host = bench.order, bench.host
-    folder = staging.folder_of(host.home, order.task_id, order.fence)
-    tree = folder / "tree"
-    bench.repository.export(order.checkpoint.code_sha, tree)
-    environment = bench.install(tree, order.checkpoint.code_sha)
-    bench.left_s()
-    log = folder / "site.log"  # the live site goes on writing to it; evidence is a copy
-    deployer = staging.LocalDeployer(host.sandbox)
-    try:
-        site = bench.site_order(tree, environment, log)
-        pid_file = folder / staging.PID_FILE
-        live = deployer.deploy(site, order.checkpoint.code_sha, pid_file, bench.should_stop)
-    finally:
-        if log.exists():
-            shutil.copyfile(log, bench.folder / "site.log")
-    bench.log.line(f"{live.commit_sha[:10]} is live at {live.url}, kept by process {live.pid}")
-    return live
+
+def not_deployable(bench: Bench, error: Exception) -> Outcome:
+    """Return the outcome of a change that cannot live on staging."""
+    finding = Finding("deploy", str(error))
+    return rejected(str(error), finding, evidence=bench.site_log())

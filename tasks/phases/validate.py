@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from tasks.lifecycle import Verdict
 from tasks.outcome import DeploymentFacts, Finding, Outcome
-from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
-from tasks.phases.deploy import deploy
-from tasks.workspace import staging
-from tasks.workspace.environment import InstallError
-from tasks.workspace.proof import Result
-from tasks.workspace.site import SiteError
+from tasks.phases.deploy import NOT_DEPLOYABLE, Staging, not_deployable, staging_for
+from tasks.workspace.proof import Proof, Result
 
 
 def run(bench: Bench) -> Outcome:
     """Prove the deployed commit; where its copy is gone, deploy it again first."""
+    staging = staging_for(bench)
     try:
-        live, is_new = _live_copy(bench)
-    except (SiteError, InstallError) as error:
-        return rejected(str(error), Finding("deploy", str(error)), evidence=bench.site_log())
-    port = urlsplit(live.url).port or 80
-    with bench.doorway(port, live.url) as room:
+        live, is_new = _live_copy(bench, staging)
+    except NOT_DEPLOYABLE as error:
+        return not_deployable(bench, error)
+    with staging.visited(live) as room:
         seen = bench.prove(room)
     bench.left_s()
     passed = seen.result == Result.PASSED
@@ -38,19 +33,26 @@ def run(bench: Bench) -> Outcome:
         deployment=live if is_new else None,
         evidence=seen.evidence,
     )
-    if passed:
-        return outcome
+    return outcome if passed else _failed(bench, outcome, seen, staging.withdraw(live))
+
+
+def _failed(bench: Bench, outcome: Outcome, seen: Proof, withdrawal: str) -> Outcome:
     path = bench.order.checkpoint.test_path
     message = f"The test fails on staging: {seen.reason}"
-    finding = Finding("e2e-failed", message, path, seen.line)
-    return replace(outcome, verdict=Verdict.REJECTED, reason=message, findings=(finding,))
+    return replace(
+        outcome,
+        verdict=Verdict.REJECTED,
+        reason=f"{message} {withdrawal}".strip(),
+        findings=(Finding("e2e-failed", message, path, seen.line),),
+        is_withdrawn=withdrawal != "",
+    )
 
 
-def _live_copy(bench: Bench) -> tuple[DeploymentFacts, bool]:
-    """Return the copy that serves the code commit on this host, and whether it is new."""
+def _live_copy(bench: Bench, staging: Staging) -> tuple[DeploymentFacts, bool]:
+    """Return the copy that serves the code commit, and whether it is new."""
     known = bench.order.deployment
     wanted = bench.order.checkpoint.code_sha
     if known and known.commit_sha == wanted and staging.is_live(known):
         return known, False
-    bench.log.line("the staging copy is not live on this host; deploying it again")
-    return deploy(bench), True
+    bench.log.line("the code commit is not live; deploying it again")
+    return staging.deploy(), True

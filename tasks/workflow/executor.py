@@ -37,6 +37,8 @@ def run(lease: Lease, should_stop: ShouldStop) -> None:
             phase_run = _patiently(
                 should_stop, lambda: Task.objects.open_run(lease, timezone.now())
             )
+            if phase_run is None:
+                return  # another task has the staging address; this one is queued behind it
             outcome = perform(phase_run, should_stop)
             close_old_connections()  # a phase may outlast what the database server keeps open
             task = _patiently(should_stop, partial(settle, lease, phase_run, outcome))

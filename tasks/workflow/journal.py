@@ -25,6 +25,7 @@ def order_of(task: Task, run: PhaseRun) -> Order:
         checkpoint=task.checkpoint,
         findings=tuple(Finding(**finding) for finding in task.findings),
         deployment=_live_deployment(task),
+        staging_url=task.staging_url,
     )
 
 
@@ -43,6 +44,10 @@ def spec_of(project: Project) -> ProjectSpec:
         author=project.author,
         coder=project.coder,
         reviewer=project.reviewer,
+        deploy_command=project.deploy_command,
+        rollback_command=project.rollback_command,
+        commit_check=project.commit_check,
+        staging_origins=tuple(project.staging_origins),
         agent_network=project.agent_network,
         max_changed_lines=project.max_changed_lines,
         max_changed_files=project.max_changed_files,

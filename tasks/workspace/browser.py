@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from tasks.addresses import is_loopback
 from tasks.workspace.process import Completed, Log, run, spent_in_children
 from tasks.workspace.sandbox import Jail, Mount, Network, Sandbox
 from tasks.workspace.site import Room
@@ -34,7 +36,6 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
 )
 
 
@@ -86,6 +87,21 @@ def find_chromium(chosen: str) -> str:
     )
 
 
+def resolver_rules(room: Room) -> str:
+    """Return the flag that lets the browser resolve the site under test and nothing else.
+
+    In a room, another host than this machine is found on its loopback, behind its door.
+    """
+    host = urlsplit(room.base_url).hostname or ""
+    site = "" if is_loopback(host) else f"MAP {host} 127.0.0.1, "
+    outside = "" if is_loopback(host) else f", EXCLUDE {host}"
+    return (
+        f"--host-resolver-rules={site if room.pid else ''}"
+        "MAP * ~NOTFOUND, EXCLUDE *.localhost, EXCLUDE localhost, EXCLUDE 127.0.0.1"
+        f"{'' if room.pid else outside}"
+    )
+
+
 def prove(
     sandbox: Sandbox, order: ProofOrder, room: Room, log: Log, should_stop: Callable[[], bool]
 ) -> Completed:
@@ -95,7 +111,8 @@ def prove(
     """
     order.results.mkdir(parents=True, exist_ok=True)
     network = Network.ROOM if room.pid else Network.NONE
-    jail = _jail(sandbox, order, _plugin_folder(order.cache), network)
+    args = [*FLAGS, resolver_rules(room)]
+    jail = _jail(sandbox, order, _plugin_folder(order.cache), network, args)
     argv = _pytest_call(sandbox, jail, order, room.base_url)
     command = sandbox.command(jail, argv, room_pid=room.pid)
     return run(command, timeout_s=order.timeout_s, log=log, should_stop=should_stop)
@@ -146,11 +163,13 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _jail(sandbox: Sandbox, order: ProofOrder, plugins: Path, network: Network) -> Jail:
+def _jail(
+    sandbox: Sandbox, order: ProofOrder, plugins: Path, network: Network, args: list[str]
+) -> Jail:
     launch = {
         "executable_path": order.chromium,
         "chromium_sandbox": sandbox.is_on or os.geteuid() != 0,
-        "args": list(FLAGS),
+        "args": args,
         "headless": True,
     }
     mounts = [

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from tasks.addresses import DEFAULT_PORTS, base_url_of, is_loopback
 from tasks.workspace.process import OUTPUT_LIMIT_BYTES, Command, end_group, spent_in_children, start
 from tasks.workspace.sandbox import Jail, Network, Sandbox
 
@@ -63,12 +65,18 @@ def running(
 
 
 @contextlib.contextmanager
-def doorway(sandbox: Sandbox, host_port: int, base_url: str) -> Iterator[Room]:
-    """Give a room from which only 127.0.0.1:`host_port` of this machine can be reached."""
+def doorway(sandbox: Sandbox, url: str) -> Iterator[Room]:
+    """Give a room from which the origin of `url` can be reached, and nothing else."""
+    base_url = base_url_of(url)
     if not sandbox.is_on:
         yield Room(base_url, None)
         return
-    door = {"port": host_port, "host": "127.0.0.1", "host_port": host_port}
+    parts = urlsplit(base_url)
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    host = parts.hostname or ""
+    place = "127.0.0.1" if is_loopback(host) else host
+    # Inside, the name leads to the room's own loopback; see `browser.resolver_rules`.
+    door = {"port": port, "host": place, "host_port": port}
     child = _start({"keep": False, "isolate": True, "door": door})
     try:
         yield Room(base_url, int(_next_word(child, 10)["pid"]))

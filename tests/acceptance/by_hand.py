@@ -12,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from tasks.workspace import browser
+from tasks.workspace.site import Room
 from tests.acceptance import scripts
 from tests.acceptance.daemon import free_port
 from tests.acceptance.engine import wait_for
@@ -40,7 +41,7 @@ def run_test(clone: Path, test_path: str, folder: Path) -> subprocess.CompletedP
     launch = {
         "executable_path": browser.find_chromium(settings.CHIMERA.chromium),
         "chromium_sandbox": os.geteuid() != 0,
-        "args": list(browser.FLAGS),
+        "args": [*browser.FLAGS, browser.resolver_rules(Room("http://localhost", None))],
     }
     (folder / "system_browser.py").write_text(PLUGIN.format(launch=launch))
     env = {

@@ -139,7 +139,7 @@ def test_a_doorway_leads_to_one_port_and_to_no_other(
     _, port = kept
     other_pid, other = site.keep(box, order, tmp_path / "keeper.pid")
     try:
-        with site.doorway(box, port, f"http://chimera-1.localhost:{port}") as room:
+        with site.doorway(box, f"http://chimera-1.localhost:{port}") as room:
             tree = order.jail.workspace
             assert fetch(box, room, tree, f"http://127.0.0.1:{port}/").ok
             assert not fetch(box, room, tree, f"http://127.0.0.1:{other}/").ok
