@@ -64,6 +64,8 @@ def boot_id() -> str:
 
 def is_alive(pid: int, pid_started: float) -> bool:
     """Say whether this very process lives; a pid that was given to another does not count."""
+    if pid <= 0:
+        return False  # a project's own command made it; as a signal's target, 0 is our own group
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - pid_started) < 1.0
