@@ -24,7 +24,10 @@ from tasks.models import (
     Worker,
 )
 
-COMMANDS = ("install_command", "test_command", "serve_command", "author", "coder", "reviewer")
+COMMANDS = (
+    *("install_command", "test_command", "serve_command", "deploy_command", "rollback_command"),
+    *("author", "coder", "reviewer"),
+)
 
 admin.site.site_header = admin.site.site_title = "Chimera"
 
@@ -66,6 +69,15 @@ class ProjectForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at 
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise forms.ValidationError('Write a JSON list of paths, such as [".ci", "tox.ini"].')
         return paths
+
+    def clean_staging_origins(self) -> list[str]:
+        """Check the list of origins; the project itself says which of them do not fit."""
+        origins = self.cleaned_data["staging_origins"] or []
+        if not isinstance(origins, list) or not all(isinstance(each, str) for each in origins):
+            raise forms.ValidationError(
+                'Write a JSON list of origins, such as ["https://staging.shop.example"].'
+            )
+        return origins
 
     def clean_time_limits(self) -> dict[str, int]:
         """Check the seconds by phase."""

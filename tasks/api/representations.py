@@ -47,6 +47,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "priority": task.priority,
         "reason": task.reason,
         "hold": task.hold,
+        "waits_for": task.waits_for,
         "stopped_in": task.stopped_in,
         "rounds": task.rounds,
         "max_retries": task.max_retries,

@@ -66,11 +66,14 @@ class TaskViewSet(GenericViewSet[Task]):
         """Put a feature request into the queue."""
         asked = self._checked(request)
         project = choose_project(asked.get("project") or "", asked["target_url"])
+        staging_url = asked.get("staging_url") or ""
+        if refusal := project.refuses_staging_url(staging_url):
+            raise Unprocessable(f"staging_url: {refusal}")
         task = Task.submit(
             project,
             asked["feature"],
             asked["target_url"],
-            staging_url=asked.get("staging_url") or "",
+            staging_url=staging_url,
             priority=asked.get("priority") or 5,
         )
         address = reverse("task-detail", kwargs={"task_id": task.task_id})

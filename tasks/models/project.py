@@ -116,7 +116,7 @@ def deployment_errors(project: Project) -> dict[str, str]:
             errors[name] = wrong
     try:
         if CommitCheck.parse(project.commit_check).source == "command":
-            wrong = _wrong_program(project.commit_check.partition(":")[2])
+            wrong = _wrong_program(project.commit_check.partition(":")[2], has_base=False)
             errors |= {"commit_check": wrong} if wrong else {}
     except ValueError as error:
         errors["commit_check"] = f"A deployment must be told from an older one: {error}."
@@ -132,15 +132,16 @@ def deployment_errors(project: Project) -> dict[str, str]:
     return errors
 
 
-def _wrong_program(line: str) -> str:
+def _wrong_program(line: str, *, has_base: bool = True) -> str:
     """Say why the first word of a command of the operator's own cannot be run; "" if it can."""
     try:
         words = shlex.split(line)
     except ValueError as error:
         return f"This line cannot be split into arguments: {error}."
-    if not words or words[0].startswith(("/", "{base}/")) or "/" not in words[0]:
+    places = ("/", "{base}/") if has_base else ("/",)
+    if not words or words[0].startswith(places) or "/" not in words[0]:
         return ""
     return (
-        "Name the program by its absolute path, as {base}/… (the project's own, as its branch has "
-        "it), or as a program on the PATH; a path inside the change could be an agent's."
+        "Name the program by its absolute path, or as a program on the PATH; a path inside the "
+        "change could be an agent's. (A deploy command may be {base}/…, the branch's own file.)"
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tasks.addresses import known_url
+from tasks.addresses import is_allowed, known_url
 from tasks.commits import CommitCheck
 from tasks.outcome import DeploymentFacts
 from tasks.phases.bench import Bench
@@ -32,6 +32,10 @@ class ScriptStaging:
 
         Raises BadChangeError, DeployError.
         """
+        asked, origins = self.bench.order.staging_url, self.bench.order.project.staging_origins
+        if asked and not is_allowed(asked, origins):
+            text = f"{asked} is not at an origin that the project allows ({', '.join(origins)})."
+            raise DeployError(text, permanent=True)
         sha = self.bench.order.checkpoint.code_sha
         line = self.bench.order.project.deploy_command
         url = self._with_release(line, self._known_url, lambda by, it: by.deploy(it))

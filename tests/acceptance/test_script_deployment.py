@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,16 @@ def test_a_change_that_the_command_refuses_goes_back_with_what_it_said(
     assert "the bundle is too big" in run.findings[0]["message"]
 
 
+def test_an_address_that_is_allowed_no_more_is_not_deployed_to(
+    work_from: WorkFrom, by_script: Callable[..., None], staging: Staging
+) -> None:
+    by_script(staging.command())
+    task = work_from(DEPLOY, staging_url="http://127.0.0.1:1/", max_retries=3)
+    assert (task.status, task.stopped_in) == ("failed", DEPLOY)
+    assert "is not at an origin that the project allows" in task.reason
+    assert staging.calls == []
+
+
 @dataclass(frozen=True)
 class Change:
     """A second feature, with its commits, made without walking the first phases again."""
@@ -247,12 +257,14 @@ def work_until_all_ended(within_s: float) -> None:
 
 
 def test_two_tasks_for_one_address_never_validate_each_others_code(
+    settings: Any,
     known_shop: Project,
     journey: Journey,
     by_script: Callable[..., None],
     staging: Staging,
     tmp_path: Path,
 ) -> None:
+    settings.CHIMERA = replace(settings.CHIMERA, lease_s=600)  # nobody renews it here
     # Slow, and told apart late: for two seconds the site is neither the one nor the other.
     by_script(staging.command(later="time.sleep(2)"))
     other = make_change(journey.task, tmp_path / "clone", "Summer hats")

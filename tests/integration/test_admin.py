@@ -134,6 +134,7 @@ def form(project: Project) -> dict[str, Any]:
         "max_changed_lines": "2000",
         "max_changed_files": "50",
         "time_limits": "{}",
+        "staging_origins": "",
     }
 
 
@@ -160,6 +161,11 @@ def test_a_project_can_be_edited(
         ("target_url", "http://shop.example:99999/", "Write it like"),
         ("e2e_folder", "../outside", "a relative folder"),
         ("protected_paths", '{"a": 1}', "Write a JSON list of paths"),
+        ("staging_origins", '"https://a.example"', "Write a JSON list of origins"),
+        ("staging_origins", '["https://a.example"]', "of use only with a deploy command"),
+        ("deploy_command", "deploy/now {tree}", "could be an agent&#x27;s"),
+        ("deploy_command", "/opt/deploy", "Name the origins"),
+        ("deploy_command", "/opt/deploy", "must be told from an older one"),
         ("time_limits", '{"COMPLETE": 5}', "Write seconds by phase"),
         ("time_limits", '{"GUARDIAN_REVIEW": "x"}', "Write seconds by phase"),
     ],

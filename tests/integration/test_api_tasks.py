@@ -36,6 +36,22 @@ def other_project(**columns: Any) -> Project:
     return Project.objects.create(**{**given, "target_url": "https://other.example/", **columns})
 
 
+def test_a_staging_url_must_be_one_that_the_deploy_command_may_deploy_to(
+    client: Client, project: Project
+) -> None:
+    asked = {**REQUEST, "staging_url": "https://elsewhere.example/"}
+    assert post(client, "/api/tasks", asked).status_code == 201  # here it is only noted
+    origins = ["https://staging.shop.example", "https://*.preview.example"]
+    Project.objects.update(deploy_command="/opt/deploy", staging_origins=origins)
+    response = post(client, "/api/tasks", asked)
+    assert response.status_code == 422
+    assert "shop deploys only to https://staging.shop.example" in response.json()["detail"]
+    assert Task.objects.count() == 1
+    for fitting in ("https://staging.shop.example/sale", "https://x.preview.example/", "", None):
+        body = {**asked, "staging_url": fitting}
+        assert post(client, "/api/tasks", body).status_code == 201
+
+
 def test_a_request_is_answered_with_201_and_where_its_task_is(
     client: Client, project: Project
 ) -> None:

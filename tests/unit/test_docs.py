@@ -18,6 +18,11 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob
 OPTION = re.compile(r"\bCHIMERA_[A-Z_]*[A-Z]\b")
 # Read before there are options (the file they come from), or by the client alone.
 NO_OPTIONS = {"CHIMERA_CONFIG", "CHIMERA_URL"}
+# What a project's own deploy command is told: see docs/staging.md.
+TOLD_TO_COMMANDS = {
+    *("CHIMERA_TASK_ID", "CHIMERA_FENCE", "CHIMERA_PROJECT", "CHIMERA_BRANCH", "CHIMERA_COMMIT"),
+    *("CHIMERA_BASE_COMMIT", "CHIMERA_TREE", "CHIMERA_STAGING_URL", "CHIMERA_URL_FILE"),
+}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -115,7 +120,8 @@ def test_the_time_limits_are_those_of_the_route() -> None:
 
 @each_page
 def test_no_page_names_an_option_that_there_is_not(page: Path) -> None:
-    assert set(OPTION.findall(page.read_text())) - set(known_options()) - NO_OPTIONS == set()
+    allowed = {*known_options(), *NO_OPTIONS, *TOLD_TO_COMMANDS}
+    assert set(OPTION.findall(page.read_text())) - allowed == set()
 
 
 def links(page: Path) -> Iterator[str]:
@@ -175,3 +181,8 @@ def test_every_make_target_that_a_page_names_is_there(page: Path) -> None:
 def test_the_pictures_are_small_enough_for_a_first_look() -> None:
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
     assert {name for name, size in sizes.items() if size > 300_000} == set()
+
+
+def test_what_a_deploy_command_is_told_is_told_in_full() -> None:
+    told = {row[0].strip("`") for row in rows(ROOT / "docs" / "staging.md", "What it is told")}
+    assert told == TOLD_TO_COMMANDS

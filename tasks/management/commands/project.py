@@ -36,6 +36,7 @@ class Command(BaseCommand):
         add.add_argument("--serve", required=True, help="e.g. 'python -m http.server {port}'")
         add.add_argument("--health-path", default="/", help="answers below 400 when the site is up")
         add.add_argument("--e2e-folder", default="tests/e2e")
+        _add_deployment_arguments(add)
         add.add_argument("--coder", default="playbook", help="e.g. 'command:./coder {prompt_file}'")
         add.add_argument("--author", default="playbook")
         add.add_argument("--reviewer", default="", help="none by default")
@@ -70,6 +71,22 @@ class Command(BaseCommand):
         )
 
 
+def _add_deployment_arguments(add: ArgumentParser) -> None:
+    staging = add.add_argument_group("staging by a command of your own (docs/staging.md)")
+    staging.add_argument("--deploy", default="", help="e.g. '/opt/deploy {tree}'")
+    staging.add_argument("--rollback", default="", help="run when the test fails on staging")
+    staging.add_argument(
+        "--commit-check", default="", help="header:NAME, path:/PATH or command:COMMAND"
+    )
+    staging.add_argument(
+        "--staging-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="where it may deploy to, e.g. https://staging.shop.example; may be repeated",
+    )
+
+
 def _from_options(options: dict[str, Any]) -> Project:
     repository = options["repository"]
     if Path(repository).expanduser().exists():
@@ -84,6 +101,10 @@ def _from_options(options: dict[str, Any]) -> Project:
         serve_command=options["serve"],
         health_path=options["health_path"],
         e2e_folder=options["e2e_folder"],
+        deploy_command=options["deploy"],
+        rollback_command=options["rollback"],
+        commit_check=options["commit_check"],
+        staging_origins=options["staging_origin"],
         author=options["author"],
         coder=options["coder"],
         reviewer=options["reviewer"],
