@@ -190,6 +190,9 @@ def _queued_card(task: Task, reason: str, now: datetime, has_workers: bool) -> C
     if not has_workers:
         advice = "Start workers: chimera-daemon start, or manage.py qcluster on any host."
         return Card(task.status, f"Waiting in: {label}", "No worker is alive to take it.", advice)
+    if task.waits_for:
+        advice = "It goes on when that task is done there; higher priority goes first."
+        return Card(task.status, f"Waiting for its turn: {label}", reason, advice)
     if task.due_at > now:
         due = duration((task.due_at - now).total_seconds() + 1)
         advice = f"It is tried again by itself in {due}."

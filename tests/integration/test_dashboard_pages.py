@@ -162,6 +162,10 @@ def test_a_queued_task_says_what_it_waits_for(client: Client, submit: Callable[.
     page = page_of(client, task_url(task))
     assert "Git was away." in page
     assert "tried again by itself in 2 h 00 min" in page
+    Task.objects.update(waits_for="https://x.example:443", reason="Waits for another task there.")
+    page = page_of(client, task_url(task))
+    assert "Waiting for its turn: Workspace preparation" in page
+    assert "Waits for another task there." in page
 
 
 def test_a_worker_in_trouble_is_named_with_its_cause(client: Client, project: Project) -> None:
