@@ -72,6 +72,9 @@ class Options:
     chromium: str
     staging_domain: str
     max_deployments: int
+    staging_hours: int
+    keep_days: int
+    keep_gb: float
     demo: bool
     auth: str
     network_env: Mapping[str, str]
@@ -120,6 +123,9 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
         chromium=pick.text("CHIMERA_CHROMIUM", ""),
         staging_domain=pick.text("CHIMERA_STAGING_DOMAIN", "localhost"),
         max_deployments=pick.whole("CHIMERA_MAX_DEPLOYMENTS", 20, 1, 1000),
+        staging_hours=pick.whole("CHIMERA_STAGING_HOURS", 168, 0, 87_600),
+        keep_days=pick.whole("CHIMERA_KEEP_DAYS", 30, 0, 36_500),
+        keep_gb=pick.decimal("CHIMERA_KEEP_GB", 20, 0, 1_000_000),
         demo=pick.whole("CHIMERA_DEMO", 1, 0, 1) == 1,
         auth=pick.one_of("CHIMERA_AUTH", "auto", ["auto", "off"]),
         network_env={name: environ[name] for name in NETWORK_NAMES if environ.get(name)},

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
@@ -189,11 +190,16 @@ def _record_deployment(task: Task, lease: Lease, outcome: Outcome, now: datetime
         return
     if outcome.deployment is None:
         return
+    found = outcome.deployment
     live = Deployment.objects.filter(ended_at=None)
     live.filter(task=task).update(ended_at=now)
-    if not outcome.deployment.host:  # whatever was at that address is not there any more
-        live.filter(host="", url=outcome.deployment.url).update(ended_at=now)
-    Deployment.objects.create(task=task, fence=lease.fence, **asdict(outcome.deployment))
+    if not found.host:  # whatever was at that address is not there any more
+        live.filter(host="", url=found.url).update(ended_at=now)
+    hours = settings.CHIMERA.staging_hours if found.host else 0  # else it is not ours to end
+    expires_at = now + timedelta(hours=hours) if hours else None
+    Deployment.objects.create(
+        task=task, fence=lease.fence, expires_at=expires_at, **asdict(found)
+    )
 
 
 def _tell(task: Task, run: PhaseRun, outcome: Outcome) -> None:

@@ -27,6 +27,7 @@ def sweep(now: datetime, ended_since: datetime | None = None) -> None:
     free_dead_holders(now)
     forget_workers(now)
     close_dead_deployments(now)
+    end_expired_deployments(now)
     end_surplus_deployments(now)
     end_keepers(now, ended_since or now - TRY_FOR)
     remove_leftovers()
@@ -71,6 +72,17 @@ def close_dead_deployments(now: datetime) -> None:
         if not (is_here and staging.is_alive(copy.pid, copy.pid_started)):
             logger.warning("The staging copy at %s is gone", copy.url)
             Deployment.objects.filter(pk=copy.pk, ended_at=None).update(ended_at=now)
+
+
+def end_expired_deployments(now: datetime) -> None:
+    """End the staging copies of this host whose time is over (CHIMERA_STAGING_HOURS).
+
+    The copy of a task that is open, perhaps since a moment ago, is left: it is needed.
+    """
+    live = Deployment.objects.filter(host=pids.host_name(), ended_at=None)
+    expired = live.filter(expires_at__lte=now).exclude(task__status__in=sorted(OPEN))
+    if expired.exists():  # a write each second would wake every process that waits for changes
+        expired.update(ended_at=now)
 
 
 def end_surplus_deployments(now: datetime) -> None:

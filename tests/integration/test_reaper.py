@@ -14,8 +14,9 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from tasks.lifecycle import Status
+from tasks.lifecycle import Status, Verdict
 from tasks.models import Deployment, Task, Worker
+from tasks.outcome import DeploymentFacts, Outcome
 from tasks.workflow import pids, reaper
 from tasks.workspace import staging
 
@@ -181,6 +182,54 @@ def test_the_copy_of_a_task_on_its_way_is_not_surplus(
 def limit(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Set how many staging copies may live."""
     monkeypatch.setattr(settings, "CHIMERA", replace(settings.CHIMERA, max_deployments=number))
+
+
+@pytest.mark.parametrize(
+    ("host", "hours", "lives_for"),
+    [("here", 168, timedelta(days=7)), ("here", 0, None), ("", 168, None)],
+    ids=["ours", "until-replaced", "a-script's"],
+)
+def test_a_copy_that_chimera_serves_is_given_an_end(
+    submit: Submit,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    hours: int,
+    lives_for: timedelta | None,
+) -> None:
+    monkeypatch.setattr(settings, "CHIMERA", replace(settings.CHIMERA, staging_hours=hours))
+    submit()
+    now = timezone.now()
+    lease = Task.objects.claim("w", now)
+    assert lease is not None
+    facts = DeploymentFacts("http://x", "a" * 40, host, "boot", 0, 0.0)
+    outcome = Outcome(Verdict.PASSED, deployment=facts)
+    Task.objects.settle(lease, Task.objects.open_run(lease, now), outcome, now)
+    expected = now + lives_for if lives_for else None
+    assert Deployment.objects.get().expires_at == expected
+
+
+def test_a_copy_whose_time_is_over_is_ended_and_no_other(submit: Submit) -> None:
+    now = timezone.now()
+    second = timedelta(seconds=1)
+    ends = [now - second, now, now + second, None]
+    copies = [deploy(submit(), 4194304, expires_at=each) for each in ends]
+    copies.append(deploy(submit(), 4194304, expires_at=now, host="elsewhere"))
+    for copy in copies:
+        end(copy.task)
+    reaper.end_expired_deployments(now)
+    assert [is_live(copy) for copy in copies] == [False, False, True, True, True]
+
+
+def test_a_copy_of_a_task_that_was_retried_outlives_its_time(submit: Submit) -> None:
+    now = timezone.now()
+    copy = deploy(submit(), 4194304, expires_at=now)
+    copy.task.cancel()
+    copy.task.retry()
+    reaper.end_expired_deployments(now)
+    assert is_live(copy)
+    copy.task.cancel()
+    reaper.end_expired_deployments(now)
+    assert not is_live(copy)
 
 
 def test_a_sweep_does_it_all(submit: Submit, keeper: subprocess.Popen[bytes]) -> None:

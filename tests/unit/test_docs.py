@@ -96,6 +96,9 @@ def test_the_row_of_an_option_tells_its_default() -> None:
         ("CHIMERA_SANDBOX", found.sandbox),
         ("CHIMERA_STAGING_DOMAIN", found.staging_domain),
         ("CHIMERA_MAX_DEPLOYMENTS", found.max_deployments),
+        ("CHIMERA_STAGING_HOURS", found.staging_hours),
+        ("CHIMERA_KEEP_DAYS", found.keep_days),
+        ("CHIMERA_KEEP_GB", f"{found.keep_gb:g}"),
         ("CHIMERA_DEMO", int(found.demo)),
         ("CHIMERA_AUTH", found.auth),
     ):

@@ -24,6 +24,15 @@ def test_defaults_listen_on_loopback_only() -> None:
     assert (found.demo, found.sandbox, found.log_level) == (True, "auto", "INFO")
 
 
+def test_evidence_and_staging_copies_have_an_end_by_default() -> None:
+    found = options()
+    assert (found.keep_days, found.keep_gb, found.staging_hours) == (30, 20.0, 168)
+
+
+def test_a_part_of_a_gigabyte_is_a_size() -> None:
+    assert options({"CHIMERA_KEEP_GB": "0.5"}).keep_gb == 0.5
+
+
 def test_the_database_lies_in_the_home() -> None:
     assert options().db_path == Path("/srv/chimera/tasks.db")
 
@@ -65,6 +74,10 @@ def test_a_word_is_taken_in_any_case() -> None:
         ("CHIMERA_LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING, ERROR"),
         ("CHIMERA_SANDBOX", "maybe", "auto, off"),
         ("CHIMERA_DEMO", "yes", "from 0 to 1"),
+        ("CHIMERA_KEEP_DAYS", "-1", "a whole number from 0 to 36500"),
+        ("CHIMERA_KEEP_DAYS", "1.5", "a whole number"),
+        ("CHIMERA_KEEP_GB", "inf", "a number from 0 to 1000000"),
+        ("CHIMERA_STAGING_HOURS", "-1", "from 0 to 87600"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_fit(name: str, value: str, words: str) -> None:
