@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from tasks.workspace.sandbox import Jail, Mount, Network, Sandbox
 
 ENV = "/env"
 _PYTHON_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "Pipfile")
+_KEY = re.compile(r"[0-9a-f]{32}")
 _LOCK_FILES = ("requirements*.txt", "*.lock", "constraints*.txt", *_PYTHON_FILES)
 
 
@@ -100,7 +102,7 @@ class Installer:
                 checkout.remove(found.folder)
                 found.folder.mkdir(parents=True)
                 self._make_venv(attempt, found)
-                _marker(found).touch()
+            _marker(found).touch()  # at each use: its time says when that was
         return found
 
     def _make_venv(self, attempt: Attempt, environment: Environment) -> None:
@@ -200,6 +202,41 @@ def _files(tree: Path, patterns: tuple[str, ...] | None) -> set[Path]:
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def find_unused(cache: Path, before: float) -> list[Path]:
+    """Return the environments last used before a moment, in seconds since the epoch."""
+    folders = sorted(cache.iterdir()) if cache.is_dir() else []
+    return [path for path in folders if _KEY.fullmatch(path.name) and _last_use(path) < before]
+
+
+def remove_unused(folder: Path, before: float) -> bool:
+    """Remove an environment that is not being used; say whether it is gone. Blocks.
+
+    Whoever wants to use it marks it under the lock, so of the two only one goes first. The lock
+    file stays: another could be waiting for it.
+    """
+
+    def give_up() -> None:
+        raise BlockingIOError
+
+    try:
+        with _lock(folder.with_name(folder.name + ".lock"), give_up):
+            if _last_use(folder) >= before:
+                return False
+            folder.with_name(folder.name + ".done").unlink(missing_ok=True)
+            checkout.remove(folder)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _last_use(folder: Path) -> float:
+    """Return when it was last used or, if it never was ready, made; infinity if it is gone."""
+    marker = folder.with_name(folder.name + ".done")
+    with contextlib.suppress(FileNotFoundError):
+        return (marker if marker.exists() else folder).lstat().st_mtime
+    return float("inf")
 
 
 def _marker(environment: Environment) -> Path:

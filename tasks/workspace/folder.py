@@ -91,13 +91,17 @@ class Folder:
 
     def children(self, path: bytes = b"") -> Iterator[Child]:
         """List a directory, in no order; `path` "" is the root."""
+        for child, found in self.entries(path):
+            yield Child(child, found.st_mode, found.st_size)
+
+    def entries(self, path: bytes = b"") -> Iterator[tuple[bytes, os.stat_result]]:
+        """List a directory as `children` does, with all that lstat gave."""
         prefix = path + b"/" if path else b""
         with os.scandir(self._open(path)) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # gone since it was listed
                     found = entry.stat(follow_symlinks=False)
-                    name = os.fsencode(entry.name)
-                    yield Child(prefix + name, found.st_mode, found.st_size)
+                    yield prefix + os.fsencode(entry.name), found
 
     def read(self, path: bytes, limit_bytes: int) -> tuple[bytes, bool]:
         """Return a file's content and whether its owner may execute it.
@@ -176,6 +180,28 @@ class Folder:
         if self._last:
             os.close(self._last[1])
         self._last = None
+
+
+def disk_usage(path: Path) -> int:
+    """Return the bytes that a folder takes on the disk; 0 where there is none. Blocks.
+
+    No link is followed, holes in files and second names of one file count nothing, and what lies
+    deeper than `DEPTH_LIMIT`, or can't be read, is left out.
+    """
+    total, names = 0, set[tuple[int, int]]()
+    with contextlib.suppress(OSError), Folder(path) as folder:
+        left = [b""]
+        while left:
+            inner = left.pop()
+            with contextlib.suppress(OSError):
+                for child, found in folder.entries(inner):
+                    name = (found.st_dev, found.st_ino)
+                    total += 0 if name in names else found.st_blocks * 512
+                    if stat.S_ISDIR(found.st_mode):
+                        left += [child] if child.count(b"/") < DEPTH_LIMIT else []
+                    elif found.st_nlink > 1:
+                        names.add(name)
+    return total
 
 
 def remove(path: Path, timeout_s: float = REMOVE_TIMEOUT_S) -> None:

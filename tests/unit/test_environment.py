@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,9 +111,12 @@ def test_the_bases_environment_serves_a_change_of_code(
 ) -> None:
     made = installer(tmp_path, "pip install -q -r requirements.txt")
     base = made.install(attempt())
+    marker = made.cache / f"{made.key(attempt().tree)}.done"
+    os.utime(marker, (1, 1))
     draft = attempt(is_trusted=False)
     (draft.tree / "app.py").write_text("x = 2\n")
     assert made.install(draft) == base
+    assert marker.stat().st_mtime > 1  # each use is marked, so that no pruning takes it
     assert base.folder is not None
     assert (base.folder / "bin" / "pip").exists()
 
