@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import PurePosixPath
 
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
@@ -19,8 +21,9 @@ from tasks.api.evidence import (
     out_of_range,
     window,
 )
-from tasks.api.problems import problem
-from tasks.models import Artifact, PhaseRun, Task
+from tasks.api.problems import Gone, problem
+from tasks.api.representations import instant
+from tasks.models import Artifact, Event, PhaseRun, Task
 
 FOLLOW_BYTES = 1024 * 1024  # the most that one answer to `?offset=` holds
 PLAIN = "text/plain; charset=utf-8"
@@ -33,7 +36,7 @@ SHOWN_IN_PLACE = {
 
 
 def artifact(task: Task, pk: int, request: Request) -> HttpResponseBase:
-    """Return the answer with one piece of evidence. Raises NotFound."""
+    """Return the answer with one piece of evidence. Raises NotFound, Gone."""
     found = task.artifacts.filter(pk=pk).first()
     if found is None:
         raise NotFound(f"{task.task_id} has no artifact {pk}.")
@@ -45,7 +48,7 @@ def artifact(task: Task, pk: int, request: Request) -> HttpResponseBase:
 
 
 def diff(task: Task, request: Request) -> HttpResponseBase:
-    """Return the answer with the newest change. Raises NotFound."""
+    """Return the answer with the newest change. Raises NotFound, Gone."""
     found = task.artifacts.filter(kind=Artifact.Kind.DIFF).order_by("-id").first()
     if found is None:
         raise NotFound(f"{task.task_id} has no change yet.")
@@ -56,14 +59,17 @@ def log(task: Task, request: Request) -> HttpResponseBase:
     """Return the answer with the log of one try, or of all of them, each under its heading.
 
     Earlier tries have ended, so what was at an offset stays there and a reader can follow.
+    Raises NotFound, and Gone where retention removed all that was asked for.
     """
     asked = request.query_params.get("run", "")
-    runs = task.phase_runs.order_by("number")
+    runs = list(task.phase_runs.filter(number=_number("run", asked)) if asked else _runs(task))
+    if asked and not runs:
+        raise NotFound(f"{task.task_id} has no run {asked}; …/phases lists them.")
+    removed_at = Event.objects.evidence_removed_at(task)
+    if removed_at and runs and all(run.ended_before(removed_at) for run in runs):
+        raise Gone(_removed(removed_at))
     if asked:
-        run = runs.filter(number=_number("run", asked)).first()
-        if run is None:
-            raise NotFound(f"{task.task_id} has no run {asked}; …/phases lists them.")
-        sections = _log(task, run)
+        sections = _log(task, runs[0])
     else:
         sections = [part for run in runs for part in (_heading(run), *_log(task, run))]
     if "offset" in request.query_params:
@@ -95,10 +101,23 @@ def _send(
 
 
 def _file(task: Task, found: Artifact) -> File:
+    if found.removed_at is not None:
+        raise Gone(_removed(found.removed_at))
     try:
         return File.find(task.folder, found.path)
     except GoneError as error:
         raise NotFound(str(error)) from error
+
+
+def _runs(task: Task) -> QuerySet[PhaseRun]:
+    return task.phase_runs.order_by("number")
+
+
+def _removed(removed_at: datetime) -> str:
+    return (
+        f"Removed by retention on {instant(removed_at)}; CHIMERA_KEEP_DAYS and CHIMERA_KEEP_GB "
+        "say how long evidence is kept."
+    )
 
 
 def _heading(run: PhaseRun) -> Text:

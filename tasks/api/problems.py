@@ -26,6 +26,13 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
+class Gone(exceptions.APIException):
+    """It was here, and was removed on purpose."""
+
+    status_code = HTTPStatus.GONE
+    default_code = "gone"
+
+
 class Unprocessable(exceptions.APIException):
     """The request is well-formed, but names something that does not exist here."""
 

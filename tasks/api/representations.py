@@ -101,6 +101,7 @@ def artifact_json(artifact: Artifact) -> dict[str, Any]:
         "sha256": artifact.sha256,
         "size_bytes": artifact.size_bytes,
         "created_at": instant(artifact.created_at),
+        "removed_at": instant(artifact.removed_at),
         "url": reverse("task-artifact", kwargs={"task_id": task_id, "pk": artifact.pk}),
     }
 

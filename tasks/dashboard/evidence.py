@@ -39,7 +39,7 @@ _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 @dataclass(frozen=True)
 class Link:
-    """One piece of evidence to open."""
+    """One piece of evidence to open; `url` is "" once its file was removed to save space."""
 
     url: str
     title: str
@@ -59,6 +59,7 @@ class Proof:
     reason: str
     screenshot_url: str
     links: tuple[Link, ...]
+    is_removed: bool = False  # the screenshot was, to save space
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def links_of(task: Task, artifacts: Iterable[Artifact]) -> tuple[Link, ...]:
     """Return every piece of evidence as something to open, oldest first."""
     return tuple(
         Link(
-            url=artifact_url(task.task_id, each.pk),
+            url="" if each.removed_at else artifact_url(task.task_id, each.pk),
             title=plain(each.title) or plain(each.path.rsplit("/", 1)[-1]),
             kind=each.kind,
             size=size(each.size_bytes),
@@ -133,6 +134,12 @@ def diff_of(task: Task, artifacts: Sequence[Artifact]) -> Diff | None:
         is_cut=len(lines) > DIFF_LINES or len(text.encode("utf-8", "replace")) > DIFF_BYTES,
         url=f"/api/tasks/{task.task_id}/diff",
     )
+
+
+def is_diff_removed(artifacts: Sequence[Artifact]) -> bool:
+    """Say whether the newest change was removed to save space."""
+    found = [each for each in artifacts if each.kind == Artifact.Kind.DIFF]
+    return bool(found and found[-1].removed_at)
 
 
 def test_source_of(task: Task, artifacts: Sequence[Artifact]) -> str:
@@ -195,6 +202,7 @@ def _proof(
         return Proof(colour, title, where, "", "", "", ())
     mine = [each for each in artifacts if each.phase_run_id == run.pk]
     shots = [each for each in mine if each.kind == Artifact.Kind.SCREENSHOT]
+    kept = [each for each in shots if not each.removed_at]
     is_red = colour == "red" and run.verdict == Verdict.PASSED
     reason = (task.red_reason if is_red else "") or run.reason
     return Proof(
@@ -203,6 +211,7 @@ def _proof(
         where=where,
         verdict=verdict,
         reason=plain(reason, 2000),
-        screenshot_url=artifact_url(task.task_id, shots[-1].pk) if shots else "",
+        screenshot_url=artifact_url(task.task_id, kept[-1].pk) if kept else "",
         links=links_of(task, [each for each in mine if each not in shots]),
+        is_removed=bool(shots) and not kept,
     )

@@ -20,10 +20,11 @@ from tasks.dashboard.logs import LogPiece, read_piece, read_tail
 from tasks.dashboard.plain import plain
 from tasks.dashboard.tailer import newest_seq
 from tasks.lifecycle import ROUTE, TERMINAL, Phase, Status, finished_phases
-from tasks.models import PhaseRun, Task, TaskStateError, Worker
+from tasks.models import Event, PhaseRun, Task, TaskStateError, Worker
 
 SHOWN_RUNS = 200  # the newest tries; a task has a few dozen at most, unless it is retried for ever
 SHOWN_ARTIFACTS = 400
+LOG_REMOVED = "Removed to save space."
 
 
 @require_safe
@@ -84,7 +85,8 @@ def log_text(request: HttpRequest, task_id: str, number: int) -> HttpResponse:
     """Return the end of one try's log as plain text; the API has all of it."""
     run = _run(task_id, number)
     piece = read_tail(run.log_path, run.task.folder)
-    text = "\n".join([*piece.lines, piece.rest]) or "This try has written no log."
+    none = LOG_REMOVED if _is_log_removed(run) else "This try has written no log."
+    text = "\n".join([*piece.lines, piece.rest]) or none
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
@@ -137,6 +139,7 @@ def task_context(task: Task, now: datetime) -> dict[str, Any]:
         "age": story.age(task.created_at, now),
         "proofs": evidence.proofs_of(task, runs, artifacts),
         "diff": evidence.diff_of(task, artifacts),
+        "is_diff_removed": evidence.is_diff_removed(artifacts),
         "test_source": evidence.test_source_of(task, artifacts),
         "links": evidence.links_of(task, artifacts),
         "is_running": task.status == Status.RUNNING,
@@ -147,6 +150,7 @@ def task_context(task: Task, now: datetime) -> dict[str, Any]:
         "is_unsandboxed": any(run.facts.get("sandboxed") is False for run in runs),
         "log_run": runs[-1] if runs else None,
         "log": read_tail(runs[-1].log_path, task.folder) if runs else LogPiece(),
+        "is_log_removed": bool(runs) and _is_log_removed(runs[-1]),
         "now": now,
     }
 
@@ -173,6 +177,11 @@ def _run(task_id: str, number: int) -> PhaseRun:
     if found is None:
         raise Http404("This task has no such try.")
     return found
+
+
+def _is_log_removed(run: PhaseRun) -> bool:
+    removed_at = Event.objects.evidence_removed_at(run.task)
+    return removed_at is not None and run.ended_before(removed_at)
 
 
 def _retry_phases(task: Task) -> list[tuple[str, str]]:

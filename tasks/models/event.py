@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models
@@ -9,6 +10,7 @@ from django.db import connections, models
 if TYPE_CHECKING:
     from tasks.models.task import Task
 
+EVIDENCE_REMOVED = "evidence.removed"
 # Any constant will do: it names the one lock under which PostgreSQL hands out `seq`.
 _FEED_LOCK = 0x43484D52
 
@@ -31,6 +33,11 @@ class EventQuerySet(models.QuerySet["Event"]):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FEED_LOCK])
         return self.create(kind=kind, task=task, data=data)
+
+    def evidence_removed_at(self, task: Task) -> datetime | None:
+        """Return when the logs and evidence of a task were last removed to save space."""
+        told = self.filter(task=task, kind=EVIDENCE_REMOVED).order_by("-seq")
+        return told.values_list("created_at", flat=True).first()
 
 
 class Event(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from django.db import models
@@ -51,6 +52,10 @@ class PhaseRun(models.Model):
     def log_path(self) -> Path:
         """Return the file that the output of agents and commands goes to; it may not exist."""
         return self.folder / "log.txt"
+
+    def ended_before(self, moment: datetime) -> bool:
+        """Say whether it had ended by then, so that its files were among those removed then."""
+        return self.finished_at is not None and self.finished_at <= moment
 
     def __str__(self) -> str:
         return f"{self.task_id} #{self.number} {self.phase} {self.verdict or 'open'}"

@@ -15,13 +15,16 @@ from django.db import connections
 from django.utils import timezone
 
 from tasks.models import Task, Worker
-from tasks.workflow import reaper
+from tasks.workflow import pruning, reaper
 from tasks.workflow.board import Board, Seat
+from tasks.workflow.retention import Sizes
 
 logger = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 1.0
 PROBE_EVERY_S = 60.0  # while there is trouble
+TIDY_AFTER_S = 60.0  # the first time, and while there is more to do than fits in one pass
+TIDY_EVERY_S = 3600.0
 WEDGED_AFTER_S = 15.0
 SUSPECT_WEDGED_AFTER_S = 3.0  # once an idle worker was killed: it may have locked the queue
 
@@ -36,16 +39,19 @@ class Housekeeper(threading.Thread):
         self._stopping = threading.Event()
         self._wedge = WedgeWatch()
         self._probe = Probe()
+        self._tidier = Tidier()
         self.is_wedged = False
 
     def start(self) -> None:
-        """Start sweeping, and probing beside it."""
+        """Start sweeping, and probing and tidying beside it."""
         self._probe.start()
+        self._tidier.start()
         super().start()
 
     def stop(self) -> None:
         """Stop after the sweep at hand. Blocks for two seconds at most."""
         self._stopping.set()
+        self._tidier.stopping.set()  # a pass at hand ends with the process, and is gone on with
         self.join(timeout=2)
 
     def run(self) -> None:
@@ -80,6 +86,31 @@ class Housekeeper(threading.Thread):
         self.is_wedged = self._wedge.look(
             has_work=has_work, dispatched_at=self._board.dispatched_at, now=time.monotonic()
         )
+
+
+class Tidier(threading.Thread):
+    """Removes what is older, or more, than may be kept: seldom, and never in anybody's way."""
+
+    def __init__(self) -> None:
+        super().__init__(name="tidier", daemon=True)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Tidy until stopped; a pass that fails, for whatever reason, must not be the last."""
+        sizes = Sizes()
+        wait_s = TIDY_AFTER_S
+        while not self.stopping.wait(wait_s):
+            wait_s = TIDY_EVERY_S
+            try:
+                freed = pruning.tidy(timezone.now(), _tell, sizes=sizes)
+                wait_s = TIDY_AFTER_S if freed.has_more else TIDY_EVERY_S
+            except Exception:
+                logger.exception("Tidying failed; trying again in an hour")
+            connections.close_all()
+
+
+def _tell(text: str) -> None:
+    logger.info("Tidying: %s", text)
 
 
 class WedgeWatch:
