@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -147,28 +147,59 @@ def test_of_two_passes_one_removes_and_the_other_does_nothing(project: Project) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_a_retry_and_a_removal_at_once_one_comes_first(project: Project) -> None:
-    tasks = [old_task(project) for _ in range(6)]
-    items = [item_of(task) for task in tasks]
-    start = threading.Barrier(2)
+def test_a_removal_that_meets_a_retry_at_once_waits_and_finds_the_task_open(
+    project: Project,
+) -> None:
+    task = old_task(project)
+    item = item_of(task)
+    has_begun = threading.Event()
+    put: list[Path | None] = []
 
-    def retry_all() -> None:
-        start.wait()
-        for task in tasks:
-            Task.objects.get(pk=task.pk).retry()
+    def remove() -> None:
+        has_begun.set()
+        put.append(put_away(item, timezone.now()))
         connections.close_all()
 
-    thread = threading.Thread(target=retry_all)
-    thread.start()
-    start.wait()
-    removed = [put_away(item, timezone.now()) is not None for item in reversed(items)]
+    thread = threading.Thread(target=remove)
+    with transaction.atomic():
+        task.retry()
+        thread.start()
+        assert has_begun.wait(timeout=10)
+        thread.join(timeout=0.3)  # long enough for one that would not wait
+        assert thread.is_alive()
+        assert is_whole(task)
     thread.join(timeout=30)
-    assert [is_whole(task) for task in reversed(tasks)] == [not gone for gone in removed]
-    for task, gone in zip(reversed(tasks), removed, strict=True):
-        told = task.events.filter(kind__in=["evidence.removed", "task.retried"]).order_by("seq")
-        # Never the other way round: then an open task would have lost its files.
-        expected = ["evidence.removed", "task.retried"] if gone else ["task.retried"]
-        assert list(told.values_list("kind", flat=True)) == expected
+    assert put == [None]
+    assert is_whole(task)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_retry_that_meets_a_removal_at_once_waits_for_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = old_task(project)
+    item, other = item_of(task), Task.objects.get(pk=task.pk)
+    append = Event.objects.append
+
+    def retry() -> None:
+        other.retry()
+        connections.close_all()
+
+    thread = threading.Thread(target=retry)
+
+    def begin_the_retry(kind: str, *args: Any, **data: Any) -> Event:
+        if kind == "evidence.removed":
+            thread.start()
+            thread.join(timeout=0.3)
+            assert thread.is_alive()
+        return append(kind, *args, **data)
+
+    monkeypatch.setattr(Event.objects, "append", begin_the_retry)
+    assert put_away(item, timezone.now()) is not None
+    thread.join(timeout=30)
+    told = task.events.filter(kind__in=["evidence.removed", "task.retried"]).order_by("seq")
+    assert list(told.values_list("kind", flat=True)) == ["evidence.removed", "task.retried"]
+    assert not is_whole(task)
 
 
 def test_a_retried_task_whose_files_are_gone_goes_on_with_new_numbers(
