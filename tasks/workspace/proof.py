@@ -10,12 +10,14 @@ import contextlib
 import json
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from tasks.outcome import Evidence
+from tasks.workspace import failure
+from tasks.workspace.failure import Failure, bounded
 from tasks.workspace.process import Completed
 
 PLAYWRIGHT_TIMEOUT = "playwright._impl._errors.TimeoutError"
@@ -31,6 +33,9 @@ MAX_REPORT_BYTES = 4 * 1024 * 1024
 MAX_EVIDENCE_BYTES = 200 * 1024 * 1024  # in one proof
 MAX_EVIDENCE_FILES = 50
 MAX_PATH = 400
+MAX_REASON = 700
+MAX_COUNT = 1_000_000
+MAX_FACTS = 20  # of the console errors, and of the failed requests, that a phase tells of
 KINDS = {
     ".png": "screenshot",
     ".webm": "video",
@@ -56,23 +61,42 @@ class Proof:
     """One browser run of the end-to-end test and its evidence."""
 
     result: Result
-    reason: str  # one sentence; for a failure: which assertion, in the test's own words
+    reason: str  # one sentence; for a failure: which assertion, in words
     line: int = 0  # of the test file, where it failed
-    console: tuple[str, ...] = ()
-    failed_requests: tuple[str, ...] = ()
+    failure: Failure = field(default_factory=Failure)  # the assertion in its parts
+    console: tuple[str, ...] = ()  # the errors there, the first of them
+    console_count: int = 0
+    failed_requests: tuple[str, ...] = ()  # unanswered, or answered with an error; the first
+    failed_requests_count: int = 0
     evidence: tuple[Evidence, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what it showed, as the facts of a phase hold it."""
+        return {
+            "result": self.result.value,
+            **self.failure.as_json(),
+            "line": self.line,
+            "console": list(self.console[:MAX_FACTS]),
+            "console_count": self.console_count,
+            "failed_requests": list(self.failed_requests[:MAX_FACTS]),
+            "failed_requests_count": self.failed_requests_count,
+        }
 
 
 def read(results: Path, completed: Completed) -> Proof:
     """Judge a finished run by its report, its exit code and nothing else."""
     report = _report(results / "proof.json")
-    result, reason, line = _judge(report, completed)
+    result, reason, culprit = _judge(report, completed)
+    console, requests = _words(report.get("console")), _words(report.get("requests"))
     return Proof(
         result=result,
         reason=reason,
-        line=line,
-        console=_words(report.get("console")),
-        failed_requests=_words(report.get("requests")),
+        line=_line(culprit),
+        failure=failure.read(culprit) if result == Result.FAILED else Failure(),
+        console=console,
+        console_count=_count(report.get("console_count"), console),
+        failed_requests=requests,
+        failed_requests_count=_count(report.get("requests_count"), requests),
         evidence=collect(results),
     )
 
@@ -115,30 +139,31 @@ def is_assertion(test: dict[str, Any]) -> bool:
     return PLAYWRIGHT_TIMEOUT in classes and not message.startswith(NAVIGATIONS)
 
 
-def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, int]:
+def _judge(report: dict[str, Any], completed: Completed) -> tuple[Result, str, dict[str, Any]]:
+    """Return what the run says, why, and the test at fault ({} where there is none)."""
     if completed.stopped:
-        return Result.STOPPED, "The proof was stopped.", 0
+        return Result.STOPPED, "The proof was stopped.", {}
     if completed.timed_out:
-        return Result.STOPPED, "The test did not end within its time limit.", 0
+        return Result.STOPPED, "The test did not end within its time limit.", {}
     tests, errors = _entries(report.get("tests")), _entries(report.get("errors"))
     if errors:
-        return Result.BROKEN, f"It could not be collected: {_last(errors[0].get('message'))}", 0
+        return Result.BROKEN, f"It could not be collected: {_last(errors[0].get('message'))}", {}
     if not tests:
-        return Result.NONE_RAN, f"No test ran. {_last(completed.output_tail)}", 0
+        return Result.NONE_RAN, f"No test ran. {_last(completed.output_tail)}", {}
     failures = [test for test in tests if test.get("outcome") == "failed"]
     launches = [test for test in failures if _is_launch(test)]
     if launches:
-        return Result.NO_BROWSER, _told(launches[0]), 0
+        return Result.NO_BROWSER, _told(launches[0]), {}
     broken = [test for test in failures if not is_assertion(test)]
     if broken:
-        return Result.BROKEN, _told(broken[0]), _line(broken[0])
+        return Result.BROKEN, _told(broken[0]), broken[0]
     if failures:
-        return Result.FAILED, _told(failures[0]), _line(failures[0])
+        return Result.FAILED, failure.read(failures[0]).sentence or _told(failures[0]), failures[0]
     if completed.returncode == 0 and all(test.get("outcome") == "passed" for test in tests):
-        return Result.PASSED, f"{len(tests)} test{'s' * (len(tests) > 1)} passed.", 0
+        return Result.PASSED, f"{len(tests)} test{'s' * (len(tests) > 1)} passed.", {}
     if any(test.get("outcome") == "skipped" for test in tests):
-        return Result.NONE_RAN, "A test was skipped; a skipped test proves nothing.", 0
-    return Result.BROKEN, f"pytest ended with code {completed.returncode}.", 0
+        return Result.NONE_RAN, "A test was skipped; a skipped test proves nothing.", {}
+    return Result.BROKEN, f"pytest ended with code {completed.returncode}.", {}
 
 
 def _is_launch(test: dict[str, Any]) -> bool:
@@ -157,14 +182,13 @@ def _told(test: dict[str, Any]) -> str:
     message = str(test.get("message", ""))
     for rest in ("Call log:", "Browser logs:"):
         message = message.split(rest)[0]
-    message = " ".join(message.split())
     loaded = "" if test.get("page_loaded") else " (no page had loaded)"
-    return f"{name}: {message[:600]}{loaded}"
+    return f"{bounded(name)}: {bounded(message, MAX_REASON)}{loaded}"
 
 
 def _line(test: dict[str, Any]) -> int:
     line = test.get("line")
-    return line if isinstance(line, int) else 0
+    return line if isinstance(line, int) and 0 <= line <= MAX_COUNT else 0
 
 
 def _last(text: object) -> str:
@@ -173,7 +197,12 @@ def _last(text: object) -> str:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    return tuple(str(word)[:500] for word in value[:100]) if isinstance(value, list) else ()
+    return tuple(bounded(word, 500) for word in value[:100]) if isinstance(value, list) else ()
+
+
+def _count(told: object, words: tuple[str, ...]) -> int:
+    number = told if isinstance(told, int) else 0
+    return max(len(words), min(number, MAX_COUNT))
 
 
 def _report(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ pytest-playwright; it imports nothing of Chimera.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Generator
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+MAX_NOTES = 100  # of each sort that are kept in words; all are counted
 
 
 class OurBrowser:
@@ -27,14 +30,28 @@ class OurBrowser:
         return launch
 
 
+class Notes:
+    """What a page complained of: the first in words, and how often in all."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.count = 0
+
+    def add(self, text: str) -> None:
+        """Note one more."""
+        self.count += 1
+        if self.count <= MAX_NOTES:
+            self.kept.append(text[:500])
+
+
 class Recorder:
     """Writes down what became of each test."""
 
     def __init__(self) -> None:
         self.tests: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
-        self.console: list[str] = []
-        self.requests: list[str] = []
+        self.console = Notes()
+        self.requests = Notes()
         self.page_loaded = False
 
     @pytest.fixture(autouse=True)
@@ -45,18 +62,23 @@ class Recorder:
         page = request.getfixturevalue("page")
         page.on("domcontentloaded", self._note_load)
         page.on("console", self._note_console)
-        page.on("pageerror", lambda error: self.console.append(f"uncaught: {error}"[:500]))
-        page.on("requestfailed", lambda call: self._note_request(call.url, call.failure))
+        page.on("pageerror", lambda error: self.console.add(f"uncaught: {error}"))
+        page.on("requestfailed", lambda call: self.requests.add(f"{call.url}: {call.failure}"))
+        page.on("response", self._note_response)
 
     def _note_load(self, page: Any) -> None:
         self.page_loaded = self.page_loaded or page.url.startswith(("http:", "https:"))
 
     def _note_console(self, message: Any) -> None:
-        if message.type == "error":
-            self.console.append(message.text[:500])
+        place = message.location.get("url", "")
+        # Chromium asks every site for this by itself; that it is missing says nothing of the page.
+        is_favicon = place.endswith("/favicon.ico") and message.text.startswith("Failed to load")
+        if message.type == "error" and not is_favicon:
+            self.console.add(f"{message.text} ({place})" if place else message.text)
 
-    def _note_request(self, url: str, why: str) -> None:
-        self.requests.append(f"{url}: {why}"[:500])
+    def _note_response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.requests.add(f"{response.url}: HTTP {response.status}")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -86,8 +108,10 @@ class Recorder:
             {
                 "tests": self.tests,
                 "errors": self.errors,
-                "console": self.console[:100],
-                "requests": self.requests[:100],
+                "console": self.console.kept,
+                "console_count": self.console.count,
+                "requests": self.requests.kept,
+                "requests_count": self.requests.count,
             }
         )
         Path(os.environ["CHIMERA_PROOF_REPORT"]).write_text(text)
@@ -96,11 +120,15 @@ class Recorder:
 def _describe(caught: pytest.ExceptionInfo[BaseException] | None, test: Path) -> dict[str, Any]:
     if caught is None:
         return {}
-    lines = [entry.lineno + 1 for entry in caught.traceback if entry.path == test]
+    entries = [entry for entry in caught.traceback if entry.path == test]
+    source = ""
+    with contextlib.suppress(Exception):  # a test may have changed its own file meanwhile
+        source = str(entries[-1].statement)[:2000] if entries else ""
     return {
         "classes": [f"{kind.__module__}.{kind.__qualname__}" for kind in caught.type.__mro__],
         "message": str(caught.value)[:4000],
-        "line": lines[-1] if lines else 0,
+        "line": entries[-1].lineno + 1 if entries else 0,
+        "source": source,
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.workspace import browser, proof, sandbox, site
 from tasks.workspace.browser import BrowserError
+from tasks.workspace.failure import Failure
 from tasks.workspace.process import Completed, Log
 from tasks.workspace.proof import Proof, Result
 from tasks.workspace.sandbox import Jail
@@ -25,12 +26,12 @@ CASES = {
     "expect": (
         EXPECT + OPEN + "    expect(page.get_by_role('button')).to_be_visible(timeout=300)\n",
         Result.FAILED,
-        "expected to be visible",
+        'Expected get_by_role("button") to be visible; instead: no such element.',
     ),
     "locator": (
         OPEN + "    page.get_by_role('button').click(timeout=300)\n",
         Result.FAILED,
-        "Timeout 300ms",
+        "to be ready for click; instead: no such element within 300 ms.",
     ),
     "syntax error": ("def test_it(page)\n    pass\n", Result.BROKEN, "expected ':'"),
     "import error": ("import nothing_such\n" + OPEN, Result.BROKEN, "nothing_such"),
@@ -94,6 +95,11 @@ def test_the_line_of_the_failure_is_that_of_the_test(tmp_path: Path) -> None:
 
 def test_a_proof_leaves_screenshot_trace_and_report(tmp_path: Path) -> None:
     seen = prove(tmp_path, CASES["assert"][0])
+    assert seen.failure == Failure(
+        expected="page.inner_text('h1') == 'Bye'",
+        actual="'Hello'",
+        source="assert page.inner_text('h1') == 'Bye'",
+    )
     kinds = {item.kind for item in seen.evidence}
     assert {"screenshot", "trace", "report"} <= kinds
     assert ("video" in kinds) == browser.has_ffmpeg()
@@ -120,10 +126,23 @@ def test_a_conftest_beside_the_test_is_not_loaded(tmp_path: Path) -> None:
     assert done.ok, done.output_tail
 
 
-def test_console_errors_and_failed_requests_are_noted(tmp_path: Path) -> None:
-    test = OPEN + "    page.evaluate(\"fetch('http://x.invalid/').catch(() => 0)\")\n    assert 0\n"
-    seen = prove(tmp_path, test)
-    assert any("x.invalid" in request for request in seen.failed_requests)
+def test_console_errors_and_failed_requests_are_noted_and_counted(tmp_path: Path) -> None:
+    script = (
+        "async () => { for (let i = 0; i < 120; i++) console.error(`no ${i}\\u001b[31m\\u202e`);"
+        " setTimeout(() => { throw new Error('lost') }); await fetch('/none');"
+        " await fetch('http://x.invalid/').catch(() => 0) }"
+    )
+    seen = prove(tmp_path, OPEN + f"    page.evaluate({script!r})\n    assert 0\n")
+    told = " ".join(seen.failed_requests)
+    assert "x.invalid/: net::ERR_NAME_NOT_RESOLVED" in told
+    assert "/none: HTTP 404" in told
+    assert seen.failed_requests_count == 2
+    assert seen.console[0].startswith("no 0")
+    assert not set("\x1b\u202e") & set("".join(seen.console))
+    assert len(seen.console) == 100
+    assert seen.console_count >= 120
+    assert len(seen.as_json()["console"]) == 20
+    assert seen.as_json()["console_count"] == seen.console_count
 
 
 def test_links_and_special_files_in_the_results_are_passed_over(tmp_path: Path) -> None:
@@ -149,6 +168,31 @@ def test_passing_tests_with_a_failing_exit_code_are_no_pass(tmp_path: Path) -> N
     (tmp_path / "proof.json").write_text(json.dumps({"tests": [test], "errors": []}))
     assert proof.read(tmp_path, Completed(0, "")).result == Result.PASSED
     assert proof.read(tmp_path, Completed(1, "")).result == Result.BROKEN
+
+
+def test_what_a_report_says_is_bounded_and_shown_as_text(tmp_path: Path) -> None:
+    wild = "\x1b[31m\u202e\0" + "x" * 5000
+    message = (
+        f"Locator expected to have text '{wild}'\nActual value: {wild} \nCall log:\n  - {wild}"
+    )
+    test = {
+        "when": "call",
+        "outcome": "failed",
+        "page_loaded": True,
+        "classes": ["builtins.AssertionError"],
+        "message": message,
+        "source": f"assert {wild}",
+        "line": -5,
+    }
+    report = {"tests": [test], "console": [wild] * 500, "console_count": 10**30, "requests": 3}
+    (tmp_path / "proof.json").write_text(json.dumps(report))
+    seen = proof.read(tmp_path, Completed(1, ""))
+    assert (seen.result, seen.line) == (Result.FAILED, 0)
+    told = json.dumps(seen.as_json(), ensure_ascii=False)
+    assert len(told) < 16_000
+    assert not set("\x1b\u202e\0") & set(told + seen.reason)
+    assert "\\u" not in told
+    assert "to have text" in seen.reason
 
 
 def test_no_more_browsers_than_places_at_a_time(tmp_path: Path) -> None:
