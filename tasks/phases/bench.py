@@ -19,7 +19,7 @@ from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
 from tasks.outcome import Evidence
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
-from tasks.workspace import browser, checkout, proof, site
+from tasks.workspace import browser, checkout, proof, site, staging
 from tasks.workspace.environment import Attempt, Environment, Installer
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
@@ -27,6 +27,7 @@ from tasks.workspace.sandbox import Jail, Mount, Network, is_visible
 from tasks.workspace.site import Room, SiteOrder, doorway, running
 
 PROOF_TIMEOUT_S = 120.0
+MAX_LOG_BYTES = 1024 * 1024  # of a live site's log, its end
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class Bench:
         chromium = browser.find_chromium(self.host.chromium)
         results = self.folder / "proof"
         with self.scratch() as tests:
-            write_test(tests, checkpoint.test_path, self.pristine_test())
+            content = self.pristine_test()
+            write_test(tests, checkpoint.test_path, content)
             places = self.host.home / "run"
             with browser.slot(places, self.host.max_browsers, self.left_s):
                 order = browser.ProofOrder(
@@ -141,6 +143,8 @@ class Bench:
                 self.log.line(f"proving {checkpoint.test_path} against {room.base_url}")
                 done = browser.prove(self.host.sandbox, order, room, self.log, self.should_stop)
         seen = proof.read(results, done)
+        test = self.keep_test(checkpoint.test_path, content.decode(errors="replace"))
+        seen = replace(seen, evidence=(test, *seen.evidence))
         if seen.result == proof.Result.NO_BROWSER:
             message = f"The browser {chromium} does not start: {seen.reason}"
             raise browser.BrowserStartError(message)
@@ -218,6 +222,20 @@ class Bench:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, errors="replace")
         return Evidence(kind, str(path), title)
+
+    def keep_test(self, test_path: str, text: str) -> Evidence:
+        """Keep a copy of the end-to-end test as evidence."""
+        return self.keep(f"test/{Path(test_path).name}", text, "test", test_path)
+
+    def staging_log(self, pid: int) -> tuple[Evidence, ...]:
+        """Return a copy of what the site that process `pid` keeps has printed so far."""
+        for folder in (self.host.home / "staging").glob(f"{self.order.task_id}-*"):
+            with contextlib.suppress(OSError):
+                is_its = (folder / staging.PID_FILE).read_text().strip() == str(pid)
+                said = site.tail(folder / "site.log", MAX_LOG_BYTES) if is_its else ""
+                if said:
+                    self.keep("site.log", said, "log", "site.log")
+        return self.site_log()
 
     def site_log(self) -> tuple[Evidence, ...]:
         """Return what the site printed in this try, if it printed anything."""

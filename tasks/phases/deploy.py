@@ -27,7 +27,11 @@ def run(bench: Bench) -> Outcome:
         Verdict.PASSED,
         f"Commit {live.commit_sha[:10]} is live at {live.url}.",
         checkpoint={"deployment_url": live.url},
-        facts={"url": live.url, "commit_sha": live.commit_sha},
+        facts={
+            "url": live.url,
+            "commit_sha": live.commit_sha,
+            "health": {"path": bench.order.project.health_path, "ok": True},
+        },
         deployment=live,
         evidence=bench.site_log(),
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from pathlib import Path
 
 from tasks.agents.base import Role
 from tasks.lifecycle import Verdict
-from tasks.outcome import Evidence, Finding, Outcome
+from tasks.outcome import Finding, Outcome
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench, write_test
 from tasks.workspace import checkout
@@ -56,8 +55,12 @@ def run(bench: Bench) -> Outcome:
         Verdict.PASSED,
         f"The test is in {test_path}.",
         checkpoint={"test_path": test_path, "test_sha": sha, "draft_sha": "", "code_sha": ""},
-        facts={"test_path": test_path, "test_sha": sha},
-        evidence=(_keep(bench, test_path, text),),
+        facts={
+            "test_path": test_path,
+            "test_sha": sha,
+            "assertions": assertions(ast.parse(text)),
+        },
+        evidence=(bench.keep_test(test_path, text),),
         cost_usd=report.cost_usd,
     )
 
@@ -125,7 +128,3 @@ def _not_collected(bench: Bench, content: bytes, test_path: str) -> Finding | No
     lines = [line for line in done.output_tail.splitlines() if line.startswith("E ")]
     said = lines[-1][1:].strip() if lines else done.output_tail.strip()[-500:]
     return Finding("collection", f"pytest finds no test that it could run in it: {said}", test_path)
-
-
-def _keep(bench: Bench, test_path: str, text: str) -> Evidence:
-    return bench.keep(f"test/{Path(test_path).name}", text, "test", test_path)

@@ -100,19 +100,19 @@ class ChangedFile:
         return (new - old).total() + (old - new).total()
 
 
-def find_faults(bench: Bench) -> list[Finding]:
-    """Run every check on the change from the test commit to the code commit."""
+def run_checks(bench: Bench) -> dict[str, list[Finding]]:
+    """Run every check on the change from the test commit to the code commit, each by its name."""
     files = changed_files(bench)
-    too_large = oversized(files, bench)
-    if too_large:
-        return too_large  # the other checks would read it all
-    return [
-        *changed_test(bench),
-        *refused_changes(bench, bench.order.checkpoint.code_sha),
-        *disguised(files),
-        *secrets(files),
-        *lint(bench, files),
-    ]
+    size = {"size": oversized(files, bench)}
+    if size["size"]:
+        return size  # the other checks would read it all
+    return size | {
+        "test": changed_test(bench),
+        "protected": refused_changes(bench, bench.order.checkpoint.code_sha),
+        "disguised": disguised(files),
+        "secrets": secrets(files),
+        "lint": lint(bench, files),
+    }
 
 
 def changed_files(bench: Bench) -> list[ChangedFile]:

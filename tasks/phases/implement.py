@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.agents.base import Role
 from tasks.lifecycle import Verdict
@@ -10,6 +12,7 @@ from tasks.outcome import Evidence, Finding, Outcome
 from tasks.phases import own_tests
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
+from tasks.phases.proofs import faults
 from tasks.workspace import checkout
 from tasks.workspace.environment import Environment, InstallError
 from tasks.workspace.git import ImportLimitError
@@ -41,14 +44,16 @@ def run(bench: Bench) -> Outcome:
         return rejected(refusals[0].message, *refusals, cost_usd=report.cost_usd)
     about = f"Makes {checkpoint.test_path} pass."
     sha = bench.commit(imported.tree, checkpoint.test_sha, "", about)
-    findings, evidence = _try_out(bench, sha)
+    tried = _try_out(bench, sha)
+    findings, facts = tried.findings, {"code_sha": sha, **_size(bench, sha), **tried.facts}
     diff = bench.repository.diff(checkpoint.test_sha, sha)
-    evidence = (*evidence, bench.keep("change.diff", diff, "diff", "change.diff"))
+    evidence = (*tried.evidence, bench.keep("change.diff", diff, "diff", "change.diff"))
     if findings:
         return rejected(
             findings[0].message,
             *findings,
             checkpoint={"draft_sha": sha},
+            facts=facts,
             evidence=evidence,
             cost_usd=report.cost_usd,
         )
@@ -56,7 +61,7 @@ def run(bench: Bench) -> Outcome:
         Verdict.PASSED,
         "The test passes on a local copy, and the project's own tests fail nowhere new.",
         checkpoint={"draft_sha": sha, "code_sha": sha},
-        facts={"code_sha": sha},
+        facts=facts,
         evidence=evidence,
         cost_usd=report.cost_usd,
     )
@@ -92,7 +97,25 @@ def refused_changes(bench: Bench, tree: str) -> list[Finding]:
     ]
 
 
-def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...]]:
+@dataclass(frozen=True)
+class Tried:
+    """What running a change has shown."""
+
+    findings: list[Finding]
+    evidence: tuple[Evidence, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def _size(bench: Bench, sha: str) -> dict[str, int]:
+    changes = bench.repository.changed(bench.order.checkpoint.test_sha, sha)
+    return {
+        "files": len(changes),
+        "lines_added": sum(change.added for change in changes),
+        "lines_deleted": sum(change.deleted for change in changes),
+    }
+
+
+def _try_out(bench: Bench, sha: str) -> Tried:
     """Run the project's tests and the end-to-end test against the change."""
     with bench.tree(sha) as tree:
         try:
@@ -102,18 +125,21 @@ def _try_out(bench: Bench, sha: str) -> tuple[list[Finding], tuple[Evidence, ...
                 seen = bench.prove(room)
         except (InstallError, TestRunError) as error:
             bench.left_s()
-            return [
-                Finding("install" if isinstance(error, InstallError) else "tests", str(error))
-            ], ()
+            rule = "install" if isinstance(error, InstallError) else "tests"
+            return Tried([Finding(rule, str(error))])
         except SiteError as error:
-            return [Finding("serve", str(error))], bench.site_log()
+            return Tried([Finding("serve", str(error))], bench.site_log())
     bench.left_s()
     findings = own_tests.newly_failing(bench.order.checkpoint.baseline, own)
     if seen.result != Result.PASSED:
         path = bench.order.checkpoint.test_path
-        findings.insert(0, Finding("e2e-failed", f"The test fails: {seen.reason}", path, seen.line))
+        findings = faults(seen, path, f"The test fails: {seen.reason}") + findings
         findings += _site_log(bench.folder / "site.log")
-    return findings, (*seen.evidence, *bench.site_log())
+    facts = {
+        "own_tests": {"ran": len(own.ran), "failed": len(own.failed)},
+        "proof": seen.as_json(),
+    }
+    return Tried(findings, (*seen.evidence, *bench.site_log()), facts)
 
 
 def _site_log(path: Path) -> list[Finding]:

@@ -50,6 +50,7 @@ def run(bench: Bench) -> Outcome:
         facts={
             "base_sha": sha,
             "tests": len(baseline.ran),
+            "failed": len(baseline.failed),
             "failing": sorted(baseline.failed)[:50],
         },
         evidence=bench.site_log(),

@@ -18,16 +18,17 @@ def run(bench: Bench) -> Outcome:
             seen = bench.prove(room)
     bench.left_s()
     evidence = (*seen.evidence, *bench.site_log())
+    facts = {"reason": seen.reason, "line": seen.line, "proof": seen.as_json()}
     if seen.result == Result.FAILED:
         return Outcome(
             Verdict.PASSED,
             f"It fails as it must: {seen.reason}",
             checkpoint={"red_reason": seen.reason},
-            facts={"reason": seen.reason, "line": seen.line},
+            facts=facts,
             evidence=evidence,
         )
     finding = _why_not_red(bench, seen)
-    return rejected(finding.message, finding, evidence=evidence)
+    return rejected(finding.message, finding, facts=facts, evidence=evidence)
 
 
 def _why_not_red(bench: Bench, seen: Proof) -> Finding:

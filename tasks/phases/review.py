@@ -11,7 +11,7 @@ from tasks.outcome import Evidence, Finding, Outcome
 from tasks.phases import own_tests
 from tasks.phases.base import rejected
 from tasks.phases.bench import Bench
-from tasks.phases.guardian import find_faults
+from tasks.phases.guardian import run_checks
 from tasks.workspace import checkout
 
 MAX_DIFF_CHARS = 200_000
@@ -19,22 +19,31 @@ MAX_DIFF_CHARS = 200_000
 
 def run(bench: Bench) -> Outcome:
     """Approve the change only if every check and the reviewing agent do."""
-    findings = find_faults(bench) + _failing_tests(bench)
-    answer, cost_usd = "", None
+    checks = run_checks(bench) | {"own tests": _failing_tests(bench)}
+    findings = [finding for found in checks.values() for finding in found]
+    answer, cost_usd, verdict = "", None, ""
     if not findings and bench.order.project.reviewer:
         diff = _diff(bench)
         if len(diff) > MAX_DIFF_CHARS:
             findings = [Finding("too-large", "The reviewer could not read so long a change.")]
         else:
             answer, findings, cost_usd = _ask_reviewer(bench, diff)
+            verdict = "reject" if findings else "approve"
     decision = "rejected" if findings else "approved"
-    evidence = (_report(bench, decision, findings, answer),)
+    facts = {
+        "decision": decision,
+        "checks": {name: len(found) for name, found in checks.items()},
+        "reviewer": bench.order.project.reviewer,
+        "reviewer_verdict": verdict,
+    }
+    evidence = (_report(bench, facts, findings, answer),)
     if findings:
         return rejected(
             f"The guardian found {len(findings)} fault{'s' * (len(findings) > 1)}: "
             f"{findings[0].message}",
             *findings,
             checkpoint={"review_decision": decision},
+            facts=facts,
             evidence=evidence,
             cost_usd=cost_usd,
         )
@@ -43,7 +52,7 @@ def run(bench: Bench) -> Outcome:
         Verdict.PASSED,
         f"The guardian approves: {by} found nothing.",
         checkpoint={"review_decision": decision},
-        facts={"decision": decision, "reviewer": bench.order.project.reviewer},
+        facts=facts,
         evidence=evidence,
         cost_usd=cost_usd,
     )
@@ -117,15 +126,14 @@ def _finding(entry: dict[str, Any]) -> Finding:
     )
 
 
-def _report(bench: Bench, decision: str, findings: list[Finding], answer: str) -> Evidence:
+def _report(bench: Bench, facts: dict[str, Any], findings: list[Finding], answer: str) -> Evidence:
     checkpoint = bench.order.checkpoint
     content = {
-        "decision": decision,
+        **facts,
         "base_sha": checkpoint.base_sha,
         "test_sha": checkpoint.test_sha,
         "code_sha": checkpoint.code_sha,
         "findings": [finding.as_json() for finding in findings],
-        "reviewer": bench.order.project.reviewer,
         "answer": answer,
     }
     return bench.keep("review.json", json.dumps(content, indent=2), "review", "review.json")

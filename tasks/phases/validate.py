@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tasks.lifecycle import Verdict
-from tasks.outcome import DeploymentFacts, Finding, Outcome
+from tasks.outcome import DeploymentFacts, Outcome
 from tasks.phases.bench import Bench
 from tasks.phases.deploy import NOT_DEPLOYABLE, Staging, not_deployable, staging_for
+from tasks.phases.proofs import faults
 from tasks.workspace.proof import Proof, Result
 
 
@@ -29,9 +30,9 @@ def run(bench: Bench) -> Outcome:
             "deployment_url": live.url,
             "validation_status": "passed" if passed else "failed",
         },
-        facts={"url": live.url, "commit_sha": live.commit_sha},
+        facts={"url": live.url, "commit_sha": live.commit_sha, "proof": seen.as_json()},
         deployment=live if is_new else None,
-        evidence=seen.evidence,
+        evidence=(*seen.evidence, *bench.staging_log(live.pid)),
     )
     return outcome if passed else _failed(bench, outcome, seen, staging.withdraw(live))
 
@@ -43,7 +44,7 @@ def _failed(bench: Bench, outcome: Outcome, seen: Proof, withdrawal: str) -> Out
         outcome,
         verdict=Verdict.REJECTED,
         reason=f"{message} {withdrawal}".strip(),
-        findings=(Finding("e2e-failed", message, path, seen.line),),
+        findings=tuple(faults(seen, path, message)),
         is_withdrawn=withdrawal != "",
     )
 

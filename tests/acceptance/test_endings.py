@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from django.conf import settings
 
 from tasks.lifecycle import ROUTE, Phase
 from tasks.models import Deployment, Project, Task
-from tasks.workspace import staging
+from tasks.workspace import browser, staging
 from tests.acceptance import scripts
 from tests.acceptance.conftest import carry_on
 from tests.acceptance.journeys import Journey
 
 Work = Callable[..., Task]
+CHECKS = ("size", "test", "protected", "disguised", "secrets", "lint", "own tests")
+WORDS = ("expected", "where", "actual", "source", "message")
 rows = pytest.mark.django_db(transaction=True)
 
 
@@ -35,7 +38,9 @@ def test_good_work_is_completed_and_live(journey: Journey) -> None:
     ), task.reason
     assert b"Spring sale" in journey.page
     assert (task.review_decision, task.validation_status) == ("approved", "passed")
-    assert "Spring sale" in task.red_reason or "status" in task.red_reason
+    assert task.red_reason == (
+        "Expected get_by_role(\"status\") to have text 'Spring sale'; instead: no such element."
+    )
 
 
 def test_good_work_passes_each_phase_once(journey: Journey) -> None:
@@ -65,11 +70,71 @@ def test_a_test_that_failed_before_may_go_on_failing(journey: Journey) -> None:
 
 
 def test_red_and_green_leave_their_evidence(journey: Journey) -> None:
+    task = journey.task
+    test = git(task.project, "show", f"{task.test_sha}:{task.test_path}") + "\n"
     for phase in (Phase.RED_VERIFICATION, Phase.CODE_IMPLEMENTATION, Phase.E2E_VALIDATION):
-        kinds = {item.kind for item in journey.artifacts if item.phase_run.phase == phase}
-        assert {"screenshot", "trace", "report"} <= kinds
+        left = [item for item in journey.artifacts if item.phase_run.phase == phase]
+        kinds, titles = {item.kind for item in left}, {item.title for item in left}
+        assert {"screenshot", "trace", "report", "test", "log"} <= kinds
+        assert ("video" in kinds) == browser.has_ffmpeg()
+        assert {"junit.xml", "proof.json", task.test_path, "site.log"} <= titles
+        tests = [item.file.read_text() for item in left if item.kind == "test"]
+        assert tests == [test]
+        (log,) = (item.file.read_text() for item in left if item.title == "site.log")
+        assert '"GET / HTTP/1.1" 200' in log
     for artifact in journey.artifacts:
-        assert artifact.file.stat().st_size == artifact.size_bytes
+        content = artifact.file.read_bytes()
+        assert len(content) == artifact.size_bytes
+        assert hashlib.sha256(content).hexdigest() == artifact.sha256
+
+
+def test_each_phase_leaves_what_it_decided_on(journey: Journey) -> None:
+    task = journey.task
+    facts = {run.phase: run.facts for run in journey.runs}
+    told = [
+        (Phase.WORKSPACE_PREPARATION, {"base_sha": task.base_sha, "tests": 2, "failed": 1}),
+        (
+            Phase.E2E_TEST_GENERATION,
+            {"test_path": task.test_path, "test_sha": task.test_sha, "assertions": 1},
+        ),
+        (Phase.RED_VERIFICATION, {"reason": task.red_reason}),
+        (
+            Phase.CODE_IMPLEMENTATION,
+            {"code_sha": task.code_sha, "files": 1, "own_tests": {"ran": 2, "failed": 1}},
+        ),
+        (
+            Phase.GUARDIAN_REVIEW,
+            {"decision": "approved", "checks": dict.fromkeys(CHECKS, 0), "reviewer_verdict": ""},
+        ),
+        (
+            Phase.STAGING_DEPLOYMENT,
+            {"url": task.deployment_url, "health": {"path": "/", "ok": True}},
+        ),
+        (Phase.E2E_VALIDATION, {"url": task.deployment_url, "commit_sha": task.code_sha}),
+    ]
+    for phase, parts in told:
+        assert parts.items() <= facts[phase].items()
+
+
+def test_red_is_told_in_words_and_green_passes(journey: Journey) -> None:
+    facts = {run.phase: run.facts for run in journey.runs}
+    red = facts[Phase.RED_VERIFICATION]["proof"]
+    assert red == {
+        "result": "failed",
+        "expected": "to have text 'Spring sale'",
+        "where": 'get_by_role("status")',
+        "actual": "no such element",
+        "source": 'expect(page.get_by_role("status")).to_have_text("Spring sale", timeout=1000)',
+        "message": "",
+        "line": 6,
+        "console": [],
+        "console_count": 0,
+        "failed_requests": [],
+        "failed_requests_count": 0,
+    }
+    for phase in (Phase.CODE_IMPLEMENTATION, Phase.E2E_VALIDATION):
+        green = facts[phase]["proof"]
+        assert green == {**red, "result": "passed", "line": 0} | dict.fromkeys(WORDS, "")
 
 
 def test_nothing_is_left_in_the_scratch_folder(journey: Journey) -> None:
@@ -79,7 +144,8 @@ def test_nothing_is_left_in_the_scratch_folder(journey: Journey) -> None:
 
 @rows
 def test_feedback_reaches_the_second_round(work_from: Work, play: Path) -> None:
-    scripts.write(play, {"coder/0/files/index.html": scripts.PAGE.format(banner="<p>Nothing</p>")})
+    banner = "<p>Nothing</p><script>console.error('no sale'); fetch('/sale.json')</script>"
+    scripts.write(play, {"coder/0/files/index.html": scripts.PAGE.format(banner=banner)})
     scripts.write(play, {"coder/1/files/index.html": scripts.PAGE.format(banner=scripts.BANNER)})
     task = work_from(Phase.CODE_IMPLEMENTATION, max_retries=1)
     assert task.status == "completed", task.reason
@@ -87,7 +153,13 @@ def test_feedback_reaches_the_second_round(work_from: Work, play: Path) -> None:
     verdicts = list(task.phase_runs.values_list("phase", "verdict"))
     assert verdicts.count(("CODE_IMPLEMENTATION", "rejected")) == 1
     rejected = task.phase_runs.get(verdict="rejected")
+    told = {found["rule"]: found["message"] for found in reversed(rejected.findings)}
     assert rejected.findings[0]["rule"] == "e2e-failed"
+    assert "no such element" in told["e2e-failed"]
+    assert "no sale" in told["console"]
+    assert "/sale.json: HTTP 404" in told["request-failed"]
+    assert rejected.facts["proof"]["result"] == "failed"
+    assert rejected.facts["proof"]["failed_requests_count"] == 1
 
 
 @rows
