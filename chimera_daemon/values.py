@@ -28,6 +28,10 @@ class Result:
     review_decision: str
     deployment_url: str
     validation_status: str
+    commit_sha: str = ""  # of the code
+    branch: str = ""
+    test_commit: str = ""
+    staging_expires_at: datetime | None = None  # None: not live, or not Chimera's to end
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Result | None:
@@ -40,6 +44,10 @@ class Result:
             review_decision=str(data.get("review_decision") or ""),
             deployment_url=str(data.get("deployment_url") or ""),
             validation_status=str(data.get("validation_status") or ""),
+            commit_sha=str(data.get("commit_sha") or ""),
+            branch=str(data.get("branch") or ""),
+            test_commit=str(data.get("test_commit") or ""),
+            staging_expires_at=time_of(data.get("staging_expires_at")),
         )
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from tasks.lifecycle import Status
-from tasks.models import Artifact, PhaseRun, Task, Worker
+from tasks.models import Artifact, Deployment, PhaseRun, Task, Worker
+
+STAGING_EXPIRY = "staging_expires_at"
 
 
 def instant(moment: datetime | None) -> str | None:
     """Return a time in UTC to the second, as in 2030-01-31T10:30:05Z."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def with_staging_expiry(tasks: QuerySet[Task]) -> QuerySet[Task]:
+    """Have the tasks know, in the same query, when their live staging copy is ended."""
+    live = Deployment.objects.filter(task=OuterRef("pk"), ended_at=None).order_by("-id")
+    return tasks.annotate(**{STAGING_EXPIRY: Subquery(live.values("expires_at")[:1])})
 
 
 def receipt(task: Task) -> dict[str, Any]:
@@ -27,7 +36,10 @@ def receipt(task: Task) -> dict[str, Any]:
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """Return a task as it stands; `result` is there when it is completed."""
+    """Return a task as it stands; `result` is there when it is completed.
+
+    The task comes from a query that `with_staging_expiry` has widened.
+    """
     body: dict[str, Any] = {
         "task_id": task.task_id,
         "status": task.status,
@@ -67,6 +79,10 @@ def result_json(task: Task) -> dict[str, Any]:
         "review_decision": task.review_decision,
         "deployment_url": task.deployment_url,
         "validation_status": task.validation_status,
+        "commit_sha": task.code_sha,
+        "branch": task.branch,
+        "test_commit": task.test_sha,
+        "staging_expires_at": instant(vars(task)[STAGING_EXPIRY]),
     }
 
 

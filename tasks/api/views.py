@@ -21,7 +21,13 @@ from tasks.api import downloads
 from tasks.api.auth import Anyone, LocalUser
 from tasks.api.intake import choose_project
 from tasks.api.problems import Conflict, Unprocessable
-from tasks.api.representations import artifact_json, receipt, run_json, task_json
+from tasks.api.representations import (
+    artifact_json,
+    receipt,
+    run_json,
+    task_json,
+    with_staging_expiry,
+)
 from tasks.api.serializers import RetryRequest, TaskRequest
 from tasks.lifecycle import ROUTE, Phase, Status
 from tasks.models import Task, TaskStateError
@@ -46,7 +52,9 @@ class TaskViewSet(GenericViewSet[Task]):
     serializer_class = TaskRequest
     lookup_field = "task_id"
     lookup_value_regex = "[^/]+"
-    queryset = Task.objects.select_related("project").defer("baseline").order_by("-id")
+    queryset = with_staging_expiry(
+        Task.objects.select_related("project").defer("baseline").order_by("-id")
+    )
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """Return what the body of this action holds."""

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks.lifecycle import Phase, Status
-from tasks.models import Project, Task
+from tasks.models import Deployment, Project, Task
 
 pytestmark = pytest.mark.django_db
 Submit = Callable[..., Task]
@@ -131,6 +131,8 @@ def test_a_completed_task_shows_its_result(client: Client, submit: Submit) -> No
         review_decision="approved",
         deployment_url="http://x.localhost:1/",
         validation_status="passed",
+        test_sha="a" * 40,
+        code_sha="b" * 40,
     )
     body = client.get(f"/api/tasks/{task.task_id}").json()
     assert body["result"] == {
@@ -139,10 +141,42 @@ def test_a_completed_task_shows_its_result(client: Client, submit: Submit) -> No
         "review_decision": "approved",
         "deployment_url": "http://x.localhost:1/",
         "validation_status": "passed",
+        "commit_sha": "b" * 40,
+        "branch": f"chimera/{task.task_id}",
+        "test_commit": "a" * 40,
+        "staging_expires_at": None,
     }
     assert body["progress"] == "7/7 phases complete"
     assert body["completed_at"] == "2025-10-04T11:00:42Z"
     assert body["duration"] == 1837
+
+
+def stage(task: Task, **columns: Any) -> Deployment:
+    """Record a staging copy of the task."""
+    facts = {"url": "http://x.localhost:1", "host": "forge", "pid": 0, "pid_started": 1.0}
+    return Deployment.objects.create(task=task, fence=1, **{**facts, **columns})
+
+
+def test_the_result_tells_until_when_the_live_copy_stands(
+    client: Client, submit: Submit, django_assert_max_num_queries: Any
+) -> None:
+    now = datetime.fromisoformat("2030-01-31T10:30:05.9+00:00")
+    ended = {"status": Status.COMPLETED, "phase": Phase.COMPLETE, "completed_at": now}
+    live, over, lasting = (put_in(submit(), **ended) for _ in range(3))
+    stage(live, expires_at=now, ended_at=now)
+    stage(live, expires_at=now + timedelta(days=7))
+    stage(over, expires_at=now, ended_at=now)
+    stage(lasting)
+    with django_assert_max_num_queries(3):
+        listed = client.get("/api/tasks").json()["results"]
+    shown = {task["task_id"]: task["result"]["staging_expires_at"] for task in listed}
+    assert shown == {
+        live.task_id: "2030-02-07T10:30:05Z",
+        over.task_id: None,
+        lasting.task_id: None,
+    }
+    one = client.get(f"/api/tasks/{live.task_id}").json()
+    assert one["result"]["staging_expires_at"] == "2030-02-07T10:30:05Z"
 
 
 def test_a_failed_task_says_why_and_where(client: Client, submit: Submit) -> None:

@@ -70,7 +70,23 @@ def test_a_completed_task_carries_its_result() -> None:
     task = says({**done, "a_key_of_the_future": 1}).get_task("chimera-abc")
     assert task.result is not None
     assert task.result.deployment_url == "http://chimera-abc.localhost:4000"
+    assert (task.result.commit_sha, task.result.staging_expires_at) == ("", None)  # an older server
     assert (task.duration_s, task.is_finished) == (31, True)
+
+
+def test_a_result_tells_its_commits_and_until_when_its_copy_stands() -> None:
+    result = {
+        "commit_sha": "b" * 40,
+        "branch": "chimera/chimera-abc",
+        "test_commit": "a" * 40,
+        "staging_expires_at": "2030-02-07T10:30:05Z",
+    }
+    seen = says({**QUEUED, "status": "completed", "result": result}).get_task("chimera-abc").result
+    assert seen is not None
+    assert (seen.commit_sha, seen.test_commit) == ("b" * 40, "a" * 40)
+    assert seen.branch == "chimera/chimera-abc"
+    assert seen.staging_expires_at is not None
+    assert seen.staging_expires_at.isoformat() == "2030-02-07T10:30:05+00:00"
 
 
 def test_a_task_id_cannot_reach_another_route() -> None:
