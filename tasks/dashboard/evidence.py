@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from tasks.dashboard.assertion import Told, held, told_by
 from tasks.dashboard.logs import read_inside
 from tasks.dashboard.plain import plain, size
 from tasks.lifecycle import Phase, Verdict
@@ -60,6 +61,12 @@ class Proof:
     screenshot_url: str
     links: tuple[Link, ...]
     is_removed: bool = False  # the screenshot was, to save space
+    told: Told = field(default_factory=Told)
+
+    @property
+    def is_in_words(self) -> bool:
+        """Say whether the rows tell the reason already: it failed, and they say on what."""
+        return self.told.result == "failed" and bool(self.told.rows)
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,11 @@ def proofs_of(
     staged = _newest(runs, Phase.E2E_VALIDATION)
     green = staged or _newest(runs, Phase.CODE_IMPLEMENTATION)
     where = "on a local copy" if green is not None and staged is None else "on staging"
-    return (
-        _proof(task, red, artifacts, "red", "on the unchanged site"),
-        _proof(task, green, artifacts, "green", where),
-    )
+    before = _proof(task, red, artifacts, "red", "on the unchanged site")
+    after = _proof(task, green, artifacts, "green", where)
+    if before.verdict == Verdict.PASSED and after.told.result == "passed":
+        after = replace(after, told=replace(after.told, rows=held(before.told)))
+    return before, after
 
 
 def diff_of(task: Task, artifacts: Sequence[Artifact]) -> Diff | None:
@@ -214,4 +222,5 @@ def _proof(
         screenshot_url=artifact_url(task.task_id, kept[-1].pk) if kept else "",
         links=links_of(task, [each for each in mine if each not in shots]),
         is_removed=bool(shots) and not kept,
+        told=told_by(run.facts),
     )

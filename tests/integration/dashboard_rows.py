@@ -47,6 +47,25 @@ TEST = """def test_dark_mode_survives_a_reload(page, base_url):
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
 """
+RED = {
+    "result": "failed",
+    "expected": "to have attribute 'dark'",
+    "where": 'locator("html")',
+    "actual": "no such element",
+    "source": 'expect(page.locator("html")).to_have_attribute("data-theme", "dark")',
+    "message": "",
+    "line": 5,
+    "console": ["TypeError: theme is undefined (http://shop.localhost/static/theme.js)"],
+    "console_count": 7,
+    "failed_requests": ["http://shop.localhost/static/theme.js: HTTP 404"],
+    "failed_requests_count": 1,
+}
+NOTHING: dict[str, object] = {"console": [], "console_count": 0} | {
+    "failed_requests": [],
+    "failed_requests_count": 0,
+}
+WORDLESS = dict.fromkeys(("expected", "where", "actual", "source", "message"), "")
+GREEN = {"result": "passed", "line": 0, **WORDLESS, **NOTHING}
 LOG = "".join(
     f"10:{i // 60:02d}:{i % 60:02d}  step {i}: reading shop/views.py, line {i * 7 % 90}\n"
     for i in range(60)
@@ -130,7 +149,12 @@ def passing(phase: Phase) -> Outcome:
         Phase.STAGING_DEPLOYMENT: {"deployment_url": "http://chimera-demo.localhost:8100/"},
         Phase.E2E_VALIDATION: {"validation_status": "passed"},
     }
-    return Outcome(Verdict.PASSED, checkpoint=brings[phase])
+    shows = {
+        Phase.RED_VERIFICATION: {"proof": RED},
+        Phase.CODE_IMPLEMENTATION: {"proof": GREEN},
+        Phase.E2E_VALIDATION: {"proof": GREEN},
+    }
+    return Outcome(Verdict.PASSED, checkpoint=brings[phase], facts=shows.get(phase, {}))
 
 
 def advance(task: Task, lease: Lease, count: int) -> None:

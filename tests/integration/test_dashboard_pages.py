@@ -37,6 +37,12 @@ def page_of(client: Client, url: str) -> str:
     return answer.content.decode()
 
 
+def proofs_on(page: str) -> tuple[str, str]:
+    """Return the parts of a task's page that show red and green."""
+    _, red, green = re.split(r'<figure id="proof-', page)
+    return red, green.partition("</figure>")[0]
+
+
 def task_url(task: Task) -> str:
     return f"/tasks/{task.task_id}/"
 
@@ -120,12 +126,67 @@ def test_a_completed_task_shows_both_proofs_and_the_change(
     red, green = task.artifacts.filter(title__in=["red.png", "green.png"]).order_by("id")
     for shot in (red, green):
         assert f'src="/api/tasks/{task.task_id}/artifacts/{shot.pk}?inline=1"' in page
-    assert "no button named “Dark mode”" in page
+    assert "to have attribute" in page
     assert "<ins>    &lt;button id=&quot;theme&quot;" in page
     assert "test_dark_mode_survives_a_reload" in page
     assert "c40be7f1d62a" in page
     assert f"chimera/{task.task_id}" in page
     assert 'href="http://chimera-demo.localhost:8100/"' in page
+
+
+def test_the_failing_assertion_is_told_in_words_beside_what_holds_now(
+    client: Client, project: Project
+) -> None:
+    red, green = proofs_on(page_of(client, task_url(rows.a_completed_task(project))))
+    for term, words in (
+        ("Expected", "to have attribute &#x27;dark&#x27;"),
+        ("Where", "locator(&quot;html&quot;)"),
+        ("Instead", "no such element"),
+        ("Line 5", "expect(page.locator(&quot;html&quot;)).to_have_attribute("),
+    ):
+        assert re.search(rf"<dt>{term}</dt><dd[^>]*><bdi>{re.escape(words)}", red), term
+    assert "7 console errors, 1 failed request</summary>" in red
+    assert "theme.js: HTTP 404" in red
+    assert "and 6 more console errors" in red
+    assert "<dt>Expected</dt><dd><bdi>to have attribute" in green
+    assert "<dt>Now</dt><dd><bdi>as expected" in green
+    assert "Instead" not in green
+    assert "No console errors, no failed requests" in green
+
+
+def test_a_local_copy_that_fails_says_what_was_there_instead(
+    client: Client, project: Project
+) -> None:
+    task = Task.submit(project, "Add dark mode toggle", project.target_url)
+    lease = rows.claim(task)
+    rows.advance(task, lease, 3)
+    run = Task.objects.open_run(lease, timezone.now())
+    facts = {"proof": {**rows.RED, "actual": "'light'", **rows.NOTHING}}
+    sent_back = Outcome(Verdict.REJECTED, "The test fails: see there.", facts=facts)
+    Task.objects.settle(lease, run, sent_back, timezone.now())
+    red, green = proofs_on(page_of(client, task_url(task)))
+    assert "no such element" in red
+    assert "After: it does not pass" in green
+    assert "<dt>Instead</dt><dd><bdi>&#x27;light&#x27;" in green
+    assert "see there" not in green  # the rows say it
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"proof": "failed"},
+        {"proof": {"result": 3, "console": "x", "line": "y"}},
+        {"proof": {"result": "failed", "console_count": -4, "failed_requests": [None, {}, 1]}},
+    ],
+)
+def test_facts_of_another_form_break_no_page(
+    client: Client, project: Project, facts: dict[str, object]
+) -> None:
+    task = rows.a_completed_task(project)
+    task.phase_runs.update(facts=facts)
+    red, _ = proofs_on(page_of(client, task_url(task)))
+    assert "no button named “Dark mode”" in red
 
 
 def test_a_rejected_try_shows_its_findings(client: Client, project: Project) -> None:
@@ -186,7 +247,16 @@ def test_hostile_text_is_shown_as_text_everywhere(client: Client, project: Proje
     rows.leave(run, "test", "x.py", HOSTILE.encode())
     rows.leave(run, "report", "<script>.xml", b"x")
     found = Finding(HOSTILE, HOSTILE, HOSTILE, 3)
-    outcome = Outcome(Verdict.ERRORED, HOSTILE, {"red_reason": HOSTILE}, (found,), permanent=True)
+    words = dict.fromkeys(("expected", "where", "actual", "source", "message"), HOSTILE)
+    notes = {"console": [HOSTILE], "failed_requests": [HOSTILE], "result": HOSTILE}
+    outcome = Outcome(
+        Verdict.ERRORED,
+        HOSTILE,
+        {"red_reason": HOSTILE},
+        (found,),
+        facts={"proof": words | notes},
+        permanent=True,
+    )
     Task.objects.settle(lease, run, outcome, timezone.now())
     rows.worker(4101, task, trouble=HOSTILE)
     for url in ("/", task_url(task)):
@@ -194,7 +264,7 @@ def test_hostile_text_is_shown_as_text_everywhere(client: Client, project: Proje
         assert SHOWN in page
         assert "<script>alert" not in page
         assert not set("\x1b\u202e") & set(page)
-    assert page.count(SHOWN) >= 8
+    assert page.count(SHOWN) >= 15
 
 
 def test_nothing_on_a_page_needs_more_than_the_strict_policy(
