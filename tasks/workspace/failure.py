@@ -15,6 +15,7 @@ from typing import Any
 
 MAX_WORDS = 300
 MAX_SOURCE = 600
+MAX_MESSAGE = 4000  # so much is read at all; the plugin writes no more
 NOTHING = "no such element"
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?|\x9b[0-?]*[@-~]")
@@ -68,7 +69,8 @@ def bounded(text: object, limit: int = MAX_WORDS) -> str:
 
 def read(test: Mapping[str, Any]) -> Failure:
     """Read one failed test of the plugin's report."""
-    message, source = str(test.get("message", "")), str(test.get("source", ""))
+    message = str(test.get("message", ""))[:MAX_MESSAGE]
+    source = str(test.get("source", ""))[:MAX_MESSAGE]
     if found := _TIMEOUT.match(message):
         failure = _of_timeout(message, found)
     elif "\nActual value: " in message and _CALL_LOG in message:
