@@ -197,9 +197,7 @@ def _record_deployment(task: Task, lease: Lease, outcome: Outcome, now: datetime
         live.filter(host="", url=found.url).update(ended_at=now)
     hours = settings.CHIMERA.staging_hours if found.host else 0  # else it is not ours to end
     expires_at = now + timedelta(hours=hours) if hours else None
-    Deployment.objects.create(
-        task=task, fence=lease.fence, expires_at=expires_at, **asdict(found)
-    )
+    Deployment.objects.create(task=task, fence=lease.fence, expires_at=expires_at, **asdict(found))
 
 
 def _tell(task: Task, run: PhaseRun, outcome: Outcome) -> None:
