@@ -30,6 +30,12 @@ REQUESTS = [
     "jump to top button in the bottom right corner",
     "When users have scrolled down, show a back to top button",
     "back up to the top",
+    "back to top btn",
+    "Please make a button for go to top",
+    "scroll to top button pls",
+    "Long pages need a back to top button",
+    "a button which scrolls the page to the top",
+    "Users can return to the top of the page",
 ]
 
 NEAR_MISSES = [
@@ -62,6 +68,21 @@ NEAR_MISSES = [
     "Back to top sellers",
     "Bring the search back to the top of the page",
     "Go to the top of the page when the form is submitted",
+    "back to school",
+    "bring the site back to the top",
+    "our site needs to get back to the top",
+    "we want to go back to the top",
+    "back to the top of our site",
+    "Back to the top of Google",
+    "back to the top 10",
+    "back to the top floor",
+    "Let users create a back to top button",
+    "Back-to-top button after 2 screens",
+    "zurück nach oben",
+    "back to top without a button",
+    "back to top button except on the start page",
+    "let users jump to the top story",
+    "go to the top when people return",
 ]
 
 

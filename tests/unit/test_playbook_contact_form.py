@@ -33,6 +33,11 @@ REQUESTS = [
     'Could we have a "contact us" form that checks the fields?',
     "We need a form to leave us a message",
     "Contact form with required fields and a thank-you message",
+    "contact form pls",
+    "A contact form that validates name, email and message",
+    "As a visitor I want to contact you through a form so that I can ask you something",
+    "contact‑form (name, e‑mail, message)",
+    "Get in touch form",
 ]
 
 NEAR_MISSES = [
@@ -69,6 +74,20 @@ NEAR_MISSES = [
     "Contact form error",
     "When users submit the contact form, send a message",
     "Send us a message when the site is down",
+    "let users build a contact form",
+    "Contact form for users to contact people",
+    "contact form with two pages",
+    "Contact form instead of an e-mail address",
+    "Contact form except for the name",
+    "Kontaktformular",
+    "form to send us money",
+    "contact sports",
+    "A form to contact my doctor",
+    "contact form as PDF",
+    "Users can see the messages of the contact form",
+    "contact form on all pages except the start page",
+    "Contact form with a fax number",
+    "contact form template",
 ]
 
 

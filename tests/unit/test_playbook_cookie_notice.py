@@ -30,6 +30,12 @@ REQUESTS = [
     "Cookies banner that can be closed, and doesn't come back",
     "Notify users that this site uses cookies",
     "Show a cookie notice and remember the user's choice",
+    "cookie banner pls",
+    "Let visitors know that we use cookies",
+    "A notice that we use cookies",
+    "A cookie-banner that stays dismissed after a reload",
+    "“We use cookies” banner",
+    "Users can dismiss the cookie notice",
 ]
 
 NEAR_MISSES = [
@@ -63,6 +69,23 @@ NEAR_MISSES = [
     "Cookie bar menu",
     "A bar about cookies and coffee",
     "Show the cookie pop-up once per session",
+    "Show the cookie notice after every reload",
+    "cookie notice that stays",
+    "cookie notice that survives every reload",
+    "The cookie notice stays away",
+    "Users can add a cookie notice",
+    "let users put a cookie banner on the website",
+    "cookie notice that comes back",
+    "cookie cutter form",
+    "cookies and cream",
+    "cookie notice except on mobile",
+    "Cookie-Hinweis",
+    "cookie banner with decline",
+    "Tell people about cookies that we bake",
+    "cookie notice that disappears after 10 seconds",
+    "FAQ about cookies",
+    "never show the cookie notice",
+    "bar with cookies",
 ]
 
 

@@ -26,6 +26,11 @@ MEANT = [
     "A questions and answers accordion for our visitors",
     "faq list: each question opens and closes by keyboard or mouse",
     "Let users expand the FAQ answers",
+    "FAQ section pls",
+    "F.A.Q.",
+    "As a customer I want to read frequently asked questions",
+    "Users can open and close questions in an FAQ",
+    "“Frequently Asked Questions” section",
 ]
 
 NEAR_MISSES = [
@@ -54,6 +59,21 @@ NEAR_MISSES = [
     "FAQ and a contact form",
     "infrequently asked questions",
     "",
+    "FAQ about newsletters",
+    "FAQ about cookies",
+    "Let users add an FAQ",
+    "people can add frequently asked questions",
+    "users can make an FAQ",
+    "FAQ except shipping",
+    "FAQ instead of a contact form",
+    "Häufige Fragen",
+    "10 FAQs",
+    "FAQ bot",
+    "hide the FAQ",
+    "users can answer questions",
+    "frequently asked questions about bees",
+    "FAQ in two columns",
+    "FAQ login",
 ]
 
 

@@ -27,6 +27,12 @@ MEANT = [
     "Customers should be able to sign in; show an error message if the password is wrong",
     "Add a login form in the header",
     "login and logout",
+    "I want to log in",
+    "As a visitor, I want to sign in so that I can sign out again",
+    "Please make login for users",
+    "Log in / log out",
+    "User sign-in",
+    "login for our customers",
 ]
 
 NEAR_MISSES = [
@@ -53,6 +59,22 @@ NEAR_MISSES = [
     "User login and dark mode",
     "Logout after ten minutes",
     "",
+    "User login with Google",
+    "login with GitHub",
+    "Login instead of a password",
+    "User login without logout",
+    "Users have to log in",
+    "Users log in once",
+    "People can sign in the guestbook",
+    "Log users in automatically",
+    "Users can log in as admin",
+    "3 login attempts",
+    "Connexion des utilisateurs",
+    "Users cannot log in",
+    "Nobody can login",
+    "login, but not for admins",
+    "users should log in to see the prices",
+    "Users can create a login",
 ]
 
 

@@ -30,6 +30,11 @@ REQUESTS = [
     "Newsletter sign-up that shows an error for an invalid e-mail",
     "Allow visitors to subscribe to newsletters",
     "Please build a newsletter subscription form, and show a thank-you message!",
+    "newsletter signup pls",
+    "A newsletter form with email validation",
+    "Give readers a way to subscribe to the newsletter",
+    "As a reader I want to subscribe to the newsletter so that I get news",
+    "“Subscribe to our newsletter” box",
 ]
 
 NEAR_MISSES = [
@@ -63,6 +68,20 @@ NEAR_MISSES = [
     "Let users sign up for the newsletter at checkout",
     "Newsletter sign-up sends a welcome mail",
     "Show newsletter messages",
+    "FAQ about newsletters",
+    "users can create a newsletter form",
+    "newsletter sign-up except for children",
+    "newsletter sign-up instead of cookies",
+    "Newsletter-Anmeldung",
+    "2 newsletters",
+    "join the newsletter team",
+    "newsletter sign-up with a discount code",
+    "newsletter sign up after login",
+    "newsletter sign-up with a thank-you e-mail from us",
+    "weekly newsletter",
+    "Write a newsletter",
+    "search newsletter",
+    "newsletter about cookies",
 ]
 
 

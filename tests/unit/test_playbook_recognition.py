@@ -31,6 +31,14 @@ DARK_MODE = [
     "The user's site should support dark mode",
     "Give visitors a lights off switch",
     "dark\nmode\ttoggle",
+    "dark mode pls",
+    "it'd be lovely to have a dark theme",
+    "Please make possible to change to dark theme",
+    "need darkmode asap",
+    "Turn dark mode on and off",
+    "«Dark–mode» toggle",
+    "Give the site a night mode",
+    "User can switch between light and dark mode",
 ]
 
 NEAR_MISSES = [
@@ -65,6 +73,24 @@ NEAR_MISSES = [
     "mode dark",
     "",
     "please could we have a",
+    "Turn dark mode off",
+    "switch off dark mode",
+    "dark mode off",
+    "go back from dark mode",
+    "change the dark theme",
+    "Let users add a dark theme",
+    "let customers build a dark theme",
+    "dark mode except on the start page",
+    "dark mode instead of light mode",
+    "Mode sombre",
+    "dark mode 2.0",
+    "dark mode from 8 to 6",
+    "Nobody wants dark mode",
+    "Everything but dark mode",
+    "light bulb shop and dark mode",
+    "dark chocolate theme",
+    "Turn the page dark red",
+    "dark mode für alle",
 ]
 
 
@@ -83,6 +109,11 @@ def test_a_near_miss_is_refused(feature):
 def test_the_words_that_nothing_covers_are_named():
     strange = recognition.strange_words("Add dark mode and a weather map", PLAYBOOKS)
     assert strange == ["weather", "map"]
+
+
+def test_the_words_that_turn_a_request_round_are_named():
+    strange = recognition.strange_words("Let users add a dark theme", PLAYBOOKS)
+    assert strange == ["users", "add"]
 
 
 def test_no_word_is_named_when_no_playbook_is_meant():

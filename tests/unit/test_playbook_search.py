@@ -26,6 +26,11 @@ MEANT = [
     "I'd like to search all pages by keyword",
     "Search functionality with a clear message if there are no results",
     "SEARCH-BOX",
+    "search bar pls",
+    "A search box that lists matching pages and says when nothing is found",
+    "Let me search the website",
+    "The site needs a search function",
+    "“Search” field in the header",
 ]
 
 NEAR_MISSES = [
@@ -57,6 +62,23 @@ NEAR_MISSES = [
     "Search only the books",
     "search 🔍 box",
     "",
+    "search and rescue",
+    "a search for meaning",
+    "search party",
+    "Search box for users",
+    "search box for people",
+    "Let users build a search box",
+    "Search except the start page",
+    "search instead of navigation",
+    "Make search faster",
+    "search my site for errors",
+    "search our website for broken links",
+    "Suche auf allen Seiten",
+    "Search 10 results",
+    "search bar with Google",
+    "Find a store",
+    "Search for a new owner",
+    "Search without Enter",
 ]
 
 

@@ -48,6 +48,7 @@ class Playbook:
     summary: str
     phrases: tuple[Phrase, ...]  # one of these must be in the request
     beside: tuple[Phrase, ...]  # these may stand beside it
+    refused: tuple[Phrase, ...]  # none of these may be in it
     test: str
     inserts: tuple[Insert, ...]
     new_files: tuple[NewFile, ...]
@@ -66,23 +67,35 @@ def recognise(feature: str, playbooks: Sequence[Playbook]) -> Playbook | None:
 
 
 def strange_words(feature: str, playbooks: Sequence[Playbook]) -> list[str]:
-    """Return the words that no playbook named in the request accounts for, in order.
+    """Return the words that no playbook named in the request accounts for, or refuses, in order.
 
     Empty when the request names no playbook at all.
     """
     words = _words(feature)
     named = [playbook for playbook in playbooks if _spots(words, playbook.phrases)]
+    if not named:
+        return []
     known: set[int] = set()
+    refused: set[int] = set()
     for playbook in named:
-        for start, length in _spots(words, (*playbook.phrases, *playbook.beside, *neutral())):
-            known.update(range(start, start + length))
-    return [word for at, word in enumerate(words) if at not in known] if named else []
+        known |= _places(words, (*playbook.phrases, *playbook.beside, *neutral()))
+        refused |= _places(words, (*playbook.refused, *always_refused()))
+    strange = [word for at, word in enumerate(words) if at not in known]
+    return strange or [word for at, word in enumerate(words) if at in refused]
 
 
 def neutral() -> tuple[Phrase, ...]:
     """Return the words that ask for nothing by themselves."""
-    content = tomllib.loads((FOLDER / "neutral.toml").read_text(encoding="utf-8"))
-    return tuple((frozenset([word]),) for word in str(content["words"]).split())
+    return tuple((frozenset([word]),) for word in str(_for_all()["words"]).split())
+
+
+def always_refused() -> tuple[Phrase, ...]:
+    """Return the rows of words that turn any request into another one."""
+    return _phrases(_for_all(), "refused")
+
+
+def _for_all() -> dict[str, Any]:
+    return tomllib.loads((FOLDER / "neutral.toml").read_text(encoding="utf-8"))
 
 
 def _words(feature: str) -> list[str]:
@@ -108,6 +121,8 @@ def _symbols(gap: str) -> list[str]:
 
 def _covers(words: Sequence[str], playbook: Playbook) -> bool:
     """Say whether the words are nothing but the playbook's phrases and what may stand beside."""
+    if _spots(words, (*playbook.refused, *always_refused())):
+        return False
     steps = sorted(
         [(start, length, True) for start, length in _spots(words, playbook.phrases)]
         + [(at, length, False) for at, length in _spots(words, (*playbook.beside, *neutral()))]
@@ -131,6 +146,10 @@ def _spots(words: Sequence[str], phrases: Sequence[Phrase]) -> set[tuple[int, in
     }
 
 
+def _places(words: Sequence[str], phrases: Sequence[Phrase]) -> set[int]:
+    return {at for start, length in _spots(words, phrases) for at in range(start, start + length)}
+
+
 def _load(folder: Path) -> Playbook:
     try:
         content = tomllib.loads((folder / "playbook.toml").read_text(encoding="utf-8"))
@@ -142,6 +161,7 @@ def _load(folder: Path) -> Playbook:
             summary=str(content["summary"]),
             phrases=_phrases(recognition, "phrases"),
             beside=_phrases(recognition, "beside"),
+            refused=_phrases({"refused": [], **recognition}, "refused"),
             test=str(content.get("test", "test.py.txt")),
             inserts=tuple(
                 Insert(entry["file"], tuple(entry["places"]), entry.get("when", "always"))
