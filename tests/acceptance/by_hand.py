@@ -13,7 +13,6 @@ from django.conf import settings
 
 from tasks.workspace import browser
 from tasks.workspace.site import Room
-from tests.acceptance import scripts
 from tests.acceptance.daemon import free_port
 from tests.acceptance.engine import wait_for
 
@@ -35,7 +34,9 @@ def pytest_configure(config):
 """
 
 
-def run_test(clone: Path, test_path: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_test(
+    clone: Path, serve_command: str, test_path: str, folder: Path
+) -> subprocess.CompletedProcess[str]:
     """Serve the checkout as the project is served, and run its test as a person would."""
     port = free_port()
     launch = {
@@ -49,7 +50,7 @@ def run_test(clone: Path, test_path: str, folder: Path) -> subprocess.CompletedP
         "HOME": str(folder),
         "PYTHONPATH": str(folder),
     }
-    serve = shlex.split(scripts.SERVE.format(port=port))
+    serve = shlex.split(serve_command.format(port=port))
     url = f"http://127.0.0.1:{port}"
     site = subprocess.Popen(
         serve, cwd=clone, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A factory at work, for acceptance tests: the daemon, a project, tasks by HTTP, and the rows."""
+"""A factory at work, for acceptance tests: the daemon, projects, tasks by HTTP, and the rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ import psutil
 from tasks.workspace import staging
 from tests.acceptance import scripts
 from tests.acceptance.daemon import Daemon, free_port
-from tests.acceptance.engine import wait_for
+from tests.acceptance.engine import ROOT, wait_for
 
 SLOTS = 5
 SITE = "https://shop.example/"
+DEMO = "demo-scripted"  # the demo's repository, worked on by a scripted agent
+DEMO_SERVE = "python -m bookshop --port {port}"
+DEMO_LAYOUT = "bookshop/templates/base.html"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Sample:
 
 
 class Factory:
-    """A home with one project, a small shop, worked on by the scripted agent of `play`."""
+    """A home with the demo, and a small shop that the scripted agent of `play` works on."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,9 +66,9 @@ class Factory:
         self.supervisor: subprocess.Popen[bytes] | None = None
 
     def open(self) -> None:
-        """Start the factory for the first time, and register the shop as a person would."""
+        """Start the factory for the first time, and register projects as a person would."""
         self.start()
-        options = {
+        shop = {
             "--repository": str(scripts.make_repository(self.folder / "repository")),
             "--target-url": SITE,
             "--test": "python -m pytest -q -p no:cacheprovider tests",
@@ -73,8 +76,25 @@ class Factory:
             "--author": f"scripted:{self.play}",
             "--coder": f"scripted:{self.play}",
         }
-        words = [f"{name}={value}" for name, value in options.items()]
-        added = self.daemon.manage("project", "add", "shop", *words)
+        self._register("shop", shop)
+        play = self.folder / "demo-play"
+        scripts.good_author(play)
+        layout = (ROOT / "demo" / DEMO_LAYOUT).read_text()
+        banner = layout.replace("</header>", f"</header>\n  {scripts.BANNER}")
+        scripts.write(play, {f"coder/files/{DEMO_LAYOUT}": banner})
+        demo = {
+            "--repository": str(self.home / "demo.git"),
+            "--target-url": "https://demo.example/",
+            "--test": "python -m pytest -q tests",
+            "--serve": DEMO_SERVE,
+            "--author": f"scripted:{play}",
+            "--coder": f"scripted:{play}",
+        }
+        self._register(DEMO, demo)
+
+    def _register(self, name: str, options: dict[str, str]) -> None:
+        words = [f"{option}={value}" for option, value in options.items()]
+        added = self.daemon.manage("project", "add", name, *words)
         assert added.returncode == 0, added.stdout + added.stderr
 
     def start(self, **options: str) -> None:
@@ -92,10 +112,12 @@ class Factory:
         self.supervisor.send_signal(signal.SIGTERM)
         return self.supervisor.wait(timeout=within_s)
 
-    def submit(self, feature: str) -> str:
+    def submit(self, feature: str, project: str = "shop", **fields: Any) -> str:
         """POST a feature request and return the task's id."""
-        code, said = self.daemon.ask("/api/tasks", {"feature": feature, "target_url": SITE})
-        assert (code, said["project"]) == (201, "shop"), said
+        (url,) = self.rows("SELECT target_url FROM tasks_project WHERE name = ?", project)[0]
+        body = {"feature": feature, "target_url": url, "project": project, **fields}
+        code, said = self.daemon.ask("/api/tasks", body)
+        assert (code, said["project"]) == (201, project), said
         return str(said["task_id"])
 
     def task(self, task_id: str) -> dict[str, Any]:
@@ -178,9 +200,9 @@ class Factory:
             )
             database.commit()
 
-    def git(self, *words: str) -> str:
+    def git(self, *words: str, project: str = "shop") -> str:
         """Ask the project's bare repository."""
-        path = self.home / "repositories" / "shop.git"
+        path = self.home / "repositories" / f"{project}.git"
         done = subprocess.run(["git", *words], cwd=path, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
@@ -194,7 +216,7 @@ class Factory:
 
 def usual_options() -> dict[str, str]:
     """Return the options of a factory as people run it, with this machine's browser."""
-    chosen = {"CHIMERA_MAX_WORKERS": str(SLOTS), "CHIMERA_CHROMIUM": ""}
+    chosen = {"CHIMERA_MAX_WORKERS": str(SLOTS), "CHIMERA_CHROMIUM": "", "CHIMERA_DEMO": "1"}
     names = ("CHIMERA_CHROMIUM", "CHIMERA_SANDBOX")
     return chosen | {name: os.environ[name] for name in names if name in os.environ}
 

@@ -166,7 +166,7 @@ html { box-sizing: border-box; font: 106%/1.6 Georgia, serif; }
   .rail { position: static; height: auto; }
 }
 """
-ALLOTMENT_TEST = '''\
+ALLOTMENT_TEST = """\
 import pytest
 from allotment import PLOTS, create_app
 
@@ -185,7 +185,7 @@ def test_the_page_is_there(client, path):
 
 def test_an_unknown_field_is_not_found(client):
     assert client.get("/plots/moon").status_code == 404
-'''
+"""
 ALLOTMENT = {
     "requirements.txt": "flask==3.1.3\npytest>=8\n",
     "allotment/__init__.py": ALLOTMENT_APP,
