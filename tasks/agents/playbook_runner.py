@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 if __package__:
-    from .playbooks import checkout, markup, recognition
+    from .playbooks import apart, checkout, markup, recognition
 else:  # started by its path, where only this file and the folder beside it can be seen
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from playbooks import checkout, markup, recognition  # type: ignore[import-not-found, no-redef]
+    from playbooks import apart, checkout, markup, recognition  # type: ignore[import-not-found, no-redef]
 
 NOT_COVERED = 64
 NOT_APPLICABLE = 65
@@ -73,19 +73,25 @@ def change_site(root: Path, playbook: recognition.Playbook, brief: Mapping[str, 
     """
     is_retry = bool(brief["findings"])
     layouts = find_layouts(root, playbook.name)
-    own = _values(playbook)(_styles(root, layouts), is_retry=is_retry)
+    own = _values(playbook)(_styles(root, layouts, playbook.name), is_retry=is_retry)
     values = {"start_path": _in_a_script(str(brief["start_path"])), **own}
     for path, text in _program_changes(root, playbook).items():
         checkout.write(root, path, text)
         print(f"playbook: changed {path}")
-    for path, text in layouts.items():
-        changed = text
-        for insert in playbook.inserts:
-            if insert.when in ("always", "again" if is_retry else "first"):
-                changed = _inserted(changed, playbook, insert, values)
-        if changed != checkout.read(root, path):
-            checkout.write(root, path, changed)
+    files = apart.Files(root, playbook.name, layouts, is_retry=is_retry)
+    changed = dict(layouts)
+    for insert in playbook.inserts:
+        if insert.when in ("always", "again" if is_retry else "first"):
+            snippet = _filled(_snippet(playbook, insert.file), values)
+            for path, text in changed.items():
+                own = files.part(snippet, path)
+                changed[path] = _inserted(text, playbook.name, insert, own)
+    for path, text in changed.items():
+        if text != checkout.read(root, path):
+            checkout.write(root, path, text)
             print(f"playbook: changed {path}")
+    for path in files.write():
+        print(f"playbook: changed {path}")
     for new in playbook.new_files:
         if not checkout.exists(root, new.path):
             checkout.write(root, new.path, _filled(_snippet(playbook, new.file), values))
@@ -109,26 +115,24 @@ def find_layouts(root: Path, name: str) -> dict[str, str]:
     return layouts
 
 
-def _styles(root: Path, layouts: Mapping[str, str]) -> list[str]:
-    """Return the style sheets that the layouts name, or else all of them, then style elements."""
+def _styles(root: Path, layouts: Mapping[str, str], name: str) -> list[str]:
+    """Return the style sheets that the layouts name, or else all of them, then style elements.
+
+    What the playbook of that name wrote is none of them.
+    """
     found = list(checkout.walk(root, STYLES))
     pages = "\n".join(layouts.values())
     named = [path for path in found if PurePosixPath(path).name in pages]
     texts = [checkout.read(root, path) for path in named or found]
     blocks = [block for text in layouts.values() for block in markup.style_blocks(text)]
-    return [text for text in texts if text] + list(dict.fromkeys(blocks))
+    foreign = [text for text in texts if text and not text.startswith(apart.mark(name))]
+    return foreign + list(dict.fromkeys(blocks))
 
 
-def _inserted(
-    text: str,
-    playbook: recognition.Playbook,
-    insert: recognition.Insert,
-    values: Mapping[str, str],
-) -> str:
-    snippet = _filled(_snippet(playbook, insert.file), values)
+def _inserted(text: str, name: str, insert: recognition.Insert, snippet: str) -> str:
     if any(sign in snippet for sign in markup.TEMPLATE_SIGNS):
         raise NotApplicableError(f"{insert.file} would be read as template code")
-    changed = markup.insert(text, playbook.name, insert.places, snippet)
+    changed = markup.insert(text, name, insert.places, snippet)
     if changed is None:
         raise NotApplicableError(f"found no place for {insert.file}")
     return changed

@@ -63,6 +63,12 @@ def write(root: Path, path: str, text: str) -> None:
         file.write(text.encode(errors="surrogateescape"))
 
 
+def remove(root: Path, path: str) -> None:
+    """Remove a file that `read` could read. Raises CheckoutError."""
+    os.close(_open(root, path, os.O_RDONLY, make_folders=False))
+    root.joinpath(*_parts(path)).unlink()
+
+
 def exists(root: Path, path: str) -> bool:
     """Say whether something of that name is there, a link that leads nowhere too."""
     return os.path.lexists(root.joinpath(*_parts(path)))
