@@ -84,8 +84,8 @@ def change_site(root: Path, playbook: recognition.Playbook, brief: Mapping[str, 
         if insert.when in ("always", "again" if is_retry else "first"):
             snippet = _filled(_snippet(playbook, insert.file), values)
             for path, text in changed.items():
-                own = files.part(snippet, path)
-                changed[path] = _inserted(text, playbook.name, insert, own)
+                part = files.part(snippet, path)
+                changed[path] = _inserted(text, playbook.name, insert, part)
     for path, text in changed.items():
         if text != checkout.read(root, path):
             checkout.write(root, path, text)

@@ -76,14 +76,13 @@ def work_from(known_shop: Project, journey: Journey) -> Iterator[Callable[..., T
 def submit_and_work(
     project: Project,
     feature: str,
-    target_url: str = journeys.TARGET_URL,
     *,
     max_retries: int = 0,
     start: dict[str, Any] | None = None,
     **options: Any,
 ) -> Task:
     """Submit a request, let it stand where the columns of `start` say, and work on it."""
-    task = Task.submit(project, feature, target_url, **options)
+    task = Task.submit(project, feature, journeys.TARGET_URL, **options)
     Task.objects.filter(pk=task.pk).update(max_retries=max_retries, **(start or {}))
     carry_on(task)
     return task

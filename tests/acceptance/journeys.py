@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 
 from tasks.lifecycle import ROUTE, Phase
@@ -89,6 +92,48 @@ def carry_on(task: Task) -> None:
     assert lease.task_pk == task.pk
     executor.run(lease, lambda: False)
     task.refresh_from_db()
+
+
+@dataclass(frozen=True)
+class End:
+    """How a task ended, and which phases it had tries at."""
+
+    task: Task
+    phases: tuple[str, ...]
+
+
+def walk_all(
+    site: dict[str, str], features: Sequence[str], folder: Path, **project: str
+) -> list[End]:
+    """Have the playbook agent work on requests for a site, and remove their rows.
+
+    They are worked on two at a time, as by two workers, and never tried again.
+    """
+    repository = scripts.make_repository(folder / "repository", site)
+    row = Project.objects.create(repository=str(repository), **project)
+    tasks = [Task.submit(row, feature, row.target_url) for feature in features]
+    Task.objects.filter(project=row).update(max_retries=0)
+    try:
+        with ThreadPoolExecutor(2) as workers:
+            list(workers.map(_work, ("test:1:1", "test:2:1")))
+        ends = []
+        for task in tasks:
+            task.refresh_from_db()
+            ends.append(End(task, tuple(run.phase for run in task.phase_runs.all())))
+        return ends
+    finally:
+        close_shops()
+        Task.objects.filter(project=row).delete()
+        row.delete()
+
+
+def _work(worker: str) -> None:
+    """Claim tasks and run them, as long as there are any."""
+    try:
+        while lease := Task.objects.claim(worker, timezone.now()):
+            executor.run(lease, lambda: False)
+    finally:
+        connections.close_all()
 
 
 def close_shops() -> None:

@@ -2,63 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
+from pytest_django import DjangoDbBlocker
 
 from tasks.agents.playbooks import recognition
 from tasks.lifecycle import ROUTE
-from tasks.models import Project, Task
-from tests.acceptance import journeys, scripts, sites
-from tests.acceptance.conftest import submit_and_work
+from tests.acceptance import scripts, sites
+from tests.acceptance.journeys import End, walk_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+FEATURES = (
+    "could we have a night theme?",
+    "Tell visitors that we use cookies",
+    "Let readers jump to the top",
+    "Newsletter sign-up",
+    "Users can contact us through a form",
+)
+NOT_COVERED = "User can login with Google OAuth"
+
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the repository of the ferry's site."""
-    return scripts.make_repository(tmp_path_factory.mktemp("ferry") / "ferry", sites.ferry())
+def ends(
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, End]:
+    """Return how each request for the ferry's site ended."""
+    with django_db_blocker.unblock():
+        found = walk_all(
+            sites.ferry(),
+            (*FEATURES, NOT_COVERED),
+            tmp_path_factory.mktemp("ferry"),
+            name="ferry",
+            target_url="https://ferry.example/",
+            serve_command=scripts.SERVE,
+        )
+    return {end.task.feature: end for end in found}
 
 
-@pytest.fixture
-def work(repository: Path) -> Iterator[Callable[[str], Task]]:
-    """Return a function that submits a request for the ferry's site and works on it."""
-    ferry = Project.objects.create(
-        name="ferry",
-        repository=str(repository),
-        target_url="https://ferry.example/",
-        serve_command=scripts.SERVE,
-    )
-    yield lambda feature: submit_and_work(ferry, feature, ferry.target_url)
-    journeys.close_shops()
-
-
-@pytest.mark.parametrize(
-    "feature",
-    [
-        "could we have a night theme?",
-        "Tell visitors that we use cookies",
-        "Let readers jump to the top",
-        "Newsletter sign-up",
-        "Users can contact us through a form",
-    ],
-)
+@pytest.mark.parametrize("feature", FEATURES)
 def test_a_playbook_is_proved_red_and_green_at_the_first_try(
-    work: Callable[[str], Task], feature: str
+    ends: dict[str, End], feature: str
 ) -> None:
-    task = work(feature)
+    task = ends[feature].task
     assert (task.status, task.validation_status) == ("completed", "passed"), task.reason
-    assert [run.phase for run in task.phase_runs.all()] == list(ROUTE)
+    assert ends[feature].phases == tuple(ROUTE)
 
 
 def test_what_no_playbook_covers_fails_in_the_second_phase_and_says_what_to_do(
-    work: Callable[[str], Task],
+    ends: dict[str, End],
 ) -> None:
-    task = work("User can login with Google OAuth")
+    task = ends[NOT_COVERED].task
     assert (task.phase, task.stopped_in) == ("FAILED", "E2E_TEST_GENERATION")
-    assert [run.phase for run in task.phase_runs.all()] == list(ROUTE[:2])
+    assert ends[NOT_COVERED].phases == tuple(ROUTE[:2])
     assert "nothing covers “google”, “oauth”" in task.reason
     for playbook in recognition.load_all():
         assert playbook.title in task.reason

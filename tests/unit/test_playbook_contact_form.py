@@ -88,6 +88,8 @@ NEAR_MISSES = [
     "contact form on all pages except the start page",
     "Contact form with a fax number",
     "contact form template",
+    "fill in the contact form for me",
+    "submit the contact form for users",
 ]
 
 

@@ -91,6 +91,7 @@ NEAR_MISSES = [
     "dark chocolate theme",
     "Turn the page dark red",
     "dark mode für alle",
+    "protect the eyes from dark mode",
 ]
 
 
