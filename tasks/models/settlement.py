@@ -102,7 +102,10 @@ def _take_addresses(task: Task, lease: Lease, now: datetime) -> StagingLease | N
     patterns = task.project.staging_addresses
     if task.phase not in HOLDING or not patterns:
         return None
-    addresses = addresses_of(task.staging_url, patterns)
+    try:
+        addresses = addresses_of(task.staging_url, patterns)
+    except ValueError:
+        return None  # the phase itself says what is wrong with them
     return StagingLease.objects.take(lease, addresses, now)
 
 

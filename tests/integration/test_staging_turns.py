@@ -225,6 +225,14 @@ def test_a_project_that_moves_in_waits_for_the_one_that_is_there(at: At) -> None
     assert Task.objects.open_run(claim(), NOW) is None
 
 
+def test_addresses_that_cannot_be_read_are_left_to_the_phase(at: At) -> None:
+    at(staging_url="nonsense")
+    begin()
+    Project.objects.update(staging_origins=["nonsense"])
+    at()
+    begin()
+
+
 def test_a_new_deployment_ends_the_row_of_what_was_at_its_address(at: At) -> None:
     first = at()
     second = at()
