@@ -65,12 +65,29 @@ def known_shop(transactional_db: None, journey: Journey, play: Path) -> Iterator
 def work_from(known_shop: Project, journey: Journey) -> Iterator[Callable[..., Task]]:
     """Return a function like `work`, for a task that stands at `phase` as `journey` stood there."""
 
-    def call(phase: Phase, feature: str = journeys.FEATURE, **options: Any) -> Task:
+    def call(
+        phase: Phase, feature: str = journeys.FEATURE, code_sha: str = "", **options: Any
+    ) -> Task:
         start = {"phase": phase, **journey.columns_at(phase)}
+        start |= {"code_sha": code_sha} if code_sha else {}
         return submit_and_work(known_shop, feature, start=start, **options)
 
     yield call
     assert journeys.left_in_scratch() == ()
+
+
+@pytest.fixture
+def review(
+    known_shop: Project, journey: Journey, work_from: Callable[..., Task]
+) -> Callable[[dict[str, str]], Task]:
+    """Return a function that hands a good change with these files beside it to the guardian."""
+
+    def call(files: dict[str, str]) -> Task:
+        page = scripts.PAGE.format(banner=scripts.BANNER).format(feature=journeys.FEATURE)
+        sha = journeys.commit(known_shop, journey.task.test_sha, {"index.html": page, **files})
+        return work_from(Phase.GUARDIAN_REVIEW, code_sha=sha)
+
+    return call
 
 
 def submit_and_work(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +137,31 @@ def _work(worker: str) -> None:
             executor.run(lease, lambda: False)
     finally:
         connections.close_all()
+
+
+def commit(project: Project, parent: str, files: dict[str, str]) -> str:
+    """Commit files on top of `parent` in the service's repository; return the new commit's sha."""
+    bare = settings.CHIMERA.home / "repositories" / f"{project.name}.git"
+    author = {"GIT_AUTHOR_NAME": "Ann", "GIT_AUTHOR_EMAIL": "ann@localhost"}
+    committer = {"GIT_COMMITTER_NAME": "Ann", "GIT_COMMITTER_EMAIL": "ann@localhost"}
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"PATH": os.environ["PATH"], "GIT_INDEX_FILE": f"{folder}/index"}
+
+        def git(*words: str, text: str = "") -> str:
+            said = subprocess.run(
+                ["git", "--git-dir", str(bare), *words],
+                env={**env, **author, **committer},
+                input=text.encode(),
+                check=True,
+                capture_output=True,
+            )
+            return said.stdout.decode().strip()
+
+        git("read-tree", parent)
+        for name, text in files.items():
+            blob = git("hash-object", "-w", "--stdin", text=text)
+            git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+        return git("commit-tree", git("write-tree"), "-p", parent, "-m", "By hand")
 
 
 def close_shops() -> None:

@@ -18,6 +18,7 @@ from tests.acceptance.journeys import Journey
 
 pytestmark = pytest.mark.django_db(transaction=True)
 WorkFrom = Callable[..., Task]
+Review = Callable[[dict[str, str]], Task]
 KEY = "AKIAABCDEFGHIJKLMNOP"
 GOOD_PAGE = scripts.PAGE.format(banner=scripts.BANNER)
 
@@ -44,22 +45,20 @@ def rules(task: Task, phase: str) -> set[str]:
     ids=["noqa", "file noqa", "NUL secret", "NUL", "NUL lines", "endless line", "endless Python"],
 )
 def test_the_guardian_is_not_passed_by_clever_writing(
-    work_from: WorkFrom, play: Path, files: dict[str, str], rule: str
+    review: Review, files: dict[str, str], rule: str
 ) -> None:
-    scripts.write(play, {f"coder/files/{name}": text for name, text in files.items()})
-    task = work_from(Phase.CODE_IMPLEMENTATION)
+    task = review(files)
     assert (task.phase, task.stopped_in) == ("FAILED", "GUARDIAN_REVIEW"), task.reason
     assert rule in rules(task, "GUARDIAN_REVIEW")
 
 
 def test_a_change_too_long_for_the_reviewer_is_not_approved(
-    work_from: WorkFrom, known_shop: Project, play: Path
+    review: Review, known_shop: Project, play: Path
 ) -> None:
     known_shop.reviewer = f"scripted:{play}"
     known_shop.save()
     scripts.write(play, {"reviewer/answer.txt": '{"verdict": "approve"}'})
-    scripts.write(play, {"coder/files/a.svg": "x" * 250_000})
-    task = work_from(Phase.CODE_IMPLEMENTATION)
+    task = review({"a.svg": "x" * 250_000})
     assert task.stopped_in == "GUARDIAN_REVIEW"
     assert "too-large" in rules(task, "GUARDIAN_REVIEW")
 

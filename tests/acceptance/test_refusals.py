@@ -108,13 +108,14 @@ def test_a_coder_who_deletes_an_existing_test_is_refused(work_from: Work, play: 
     assert "ran before the change and not now" in task.reason
 
 
-def test_the_guardian_finds_a_secret_and_an_injection(work_from: Work, play: Path) -> None:
+def test_the_guardian_finds_a_secret_and_an_injection(
+    review: Callable[[dict[str, str]], Task],
+) -> None:
     code = (
         'import os\n\nTOKEN = "AKIAABCDEFGHIJKLMNOP"\n\n\n'
         'def go(name):\n    os.system("ls " + name)\n'
     )
-    scripts.write(play, {"coder/files/tool.py": code})
-    task = work_from(Phase.CODE_IMPLEMENTATION)
+    task = review({"tool.py": code})
     assert ended(task) == ("FAILED", "GUARDIAN_REVIEW")
     run = task.phase_runs.get(phase="GUARDIAN_REVIEW")
     rules = {(finding["rule"], finding["file"], finding["line"]) for finding in run.findings}

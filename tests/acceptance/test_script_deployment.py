@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import subprocess
 import sys
 import threading
 import time
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
@@ -219,27 +217,12 @@ class Change:
     code_sha: str
 
 
-def make_change(task: Task, folder: Path, feature: str) -> Change:
+def make_change(task: Task, project: Project, feature: str) -> Change:
     """Commit another feature's test and code into the service's repository."""
-    bare = settings.CHIMERA.home / "repositories" / f"{task.project.name}.git"
-    git(folder.parent, "clone", "-q", "--no-checkout", "--", str(bare), str(folder))
-    git(folder, "checkout", "-q", "--detach", task.base_sha)
-    shas = []
     test = scripts.TEST.format(feature=feature, start_path="/")
     page = scripts.PAGE.format(banner=scripts.BANNER.format(feature=feature))
-    for name, text in ((task.test_path, test), ("index.html", page)):
-        scripts.write(folder, {name: text})
-        git(folder, "add", "-A")
-        git(folder, "-c", "user.name=A", "-c", "user.email=a@localhost", "commit", "-qm", feature)
-        shas.append(git(folder, "rev-parse", "HEAD"))
-    git(bare, "fetch", "-q", str(folder), f"{shas[1]}:refs/heads/second")
-    return Change(feature, *shas)
-
-
-def git(folder: Path, *words: str) -> str:
-    """Call Git in a folder and return what it says."""
-    done = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    test_sha = journeys.commit(project, task.base_sha, {task.test_path: test})
+    return Change(feature, test_sha, journeys.commit(project, test_sha, {"index.html": page}))
 
 
 def work_until_all_ended(within_s: float) -> None:
@@ -262,12 +245,11 @@ def test_two_tasks_for_one_address_never_validate_each_others_code(
     journey: Journey,
     by_script: Callable[..., None],
     staging: Staging,
-    tmp_path: Path,
 ) -> None:
     settings.CHIMERA = replace(settings.CHIMERA, lease_s=600)  # nobody renews it here
     # Slow, and told apart late: for two seconds the site is neither the one nor the other.
     by_script(staging.command(later="time.sleep(2)"))
-    other = make_change(journey.task, tmp_path / "clone", "Summer hats")
+    other = make_change(journey.task, known_shop, "Summer hats")
     start = {"phase": DEPLOY, "max_retries": 0, **journey.columns_at(DEPLOY)}
     first = Task.submit(known_shop, journeys.FEATURE, journeys.TARGET_URL)
     Task.objects.filter(pk=first.pk).update(**start)
