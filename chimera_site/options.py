@@ -77,7 +77,15 @@ class Options:
     keep_gb: float
     demo: bool
     auth: str
+    share_commits: str
     network_env: Mapping[str, str]
+
+    @property
+    def shares_commits(self) -> bool:
+        """Say whether tasks' commits go to the projects' remotes: where several hosts may work."""
+        return self.share_commits == "on" or (
+            self.share_commits == "auto" and self.database_url != ""
+        )
 
 
 def default_home() -> Path:
@@ -128,6 +136,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
         keep_gb=pick.decimal("CHIMERA_KEEP_GB", 20, 0, 1_000_000),
         demo=pick.whole("CHIMERA_DEMO", 1, 0, 1) == 1,
         auth=pick.one_of("CHIMERA_AUTH", "auto", ["auto", "off"]),
+        share_commits=pick.one_of("CHIMERA_SHARE_COMMITS", "auto", ["auto", "on", "off"]),
         network_env={name: environ[name] for name in NETWORK_NAMES if environ.get(name)},
     )
 

@@ -70,6 +70,7 @@ class Host:
     chromium: str
     max_browsers: int
     staging_domain: str
+    shares_commits: bool = False  # by the project's remote, for other hosts
     network_env: Mapping[str, str] = field(default_factory=dict)
 
 

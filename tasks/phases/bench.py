@@ -19,7 +19,7 @@ from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
 from tasks.outcome import Evidence
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
-from tasks.workspace import browser, checkout, proof, site, staging
+from tasks.workspace import browser, checkout, proof, sharing, site, staging
 from tasks.workspace.environment import Attempt, Environment, Installer
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
@@ -54,15 +54,20 @@ class Bench:
     def repository(self) -> Repository:
         """Return the project's own repository of this host, with the commits that are needed."""
         path = self.host.home / "repositories" / f"{self.order.project.name}.git"
-        checkpoint = self.order.checkpoint
-        needed = [checkpoint.base_sha, checkpoint.test_sha, checkpoint.draft_sha]
-        if path.exists() and checkpoint.base_sha:
+        made = self.order.checkpoint
+        shas = filter(None, (made.base_sha, made.test_sha, made.draft_sha, made.code_sha))
+        needed = list(dict.fromkeys(shas))
+        if path.exists() and needed:
             repository = Repository.open(path)
-            if all(repository.exists(sha) for sha in needed if sha):
+            if all(repository.exists(sha) for sha in needed):
                 return repository
-        self.log.line(f"fetching {self.order.project.repository}")
         url = self.order.project.repository
-        return Repository.clone_or_fetch(path, url, timeout_s=self.left_s())
+        self.log.line(f"fetching {url}")
+        repository = Repository.clone_or_fetch(path, url, timeout_s=self.left_s())
+        if len(needed) > 1 and self.host.shares_commits:
+            sharing.pull(repository, url, self.order.task_id, self.left_s())
+        sharing.require(repository, needed)
+        return repository
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -208,7 +213,11 @@ class Bench:
     def commit(self, tree: str, parent: str, prefix: str, body: str) -> str:
         """Commit a tree and keep it under this claim's own ref; the branch follows the row."""
         sha = self.repository.commit(tree, [parent], self.message(prefix, body))
-        self.repository.set_ref(checkpoint_ref(self.order.task_id, self.order.fence), sha)
+        task_id, fence = self.order.task_id, self.order.fence
+        self.repository.set_ref(checkpoint_ref(task_id, fence), sha)
+        if self.host.shares_commits:
+            url = self.order.project.repository
+            sharing.push(self.repository, url, task_id, fence, self.left_s())
         return sha
 
     def message(self, prefix: str, body: str) -> str:

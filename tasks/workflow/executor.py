@@ -148,6 +148,7 @@ def host_for(project: Project) -> Host:
         chromium=settings.CHIMERA.chromium,
         max_browsers=settings.CHIMERA.max_browsers,
         staging_domain=settings.CHIMERA.staging_domain,
+        shares_commits=settings.CHIMERA.shares_commits,
         network_env=settings.CHIMERA.network_env,
     )
 

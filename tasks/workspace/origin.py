@@ -53,18 +53,23 @@ def fetch(path: Path, url: str, timeout_s: float) -> None:
     with locked(path, timeout_s) as lock:
         prepare(path, url)
         _clear_locks(path)
-        trust = path / "trust"
-        _write(
-            trust, "".join(f"[safe]\n\tdirectory = {_quoted(str(p))}\n" for p in _trusted(source))
-        )
+        environment = trusting(path, source)
         arguments = (
             *("fetch", "--quiet", "--prune", "--no-tags", "--no-recurse-submodules"),
             *("--no-write-fetch-head", "--no-auto-maintenance", "--", "origin"),
         )
-        # The operator named this folder; that another user owns it is no reason to refuse.
-        environment = {"GIT_CONFIG_GLOBAL": str(trust)}
         fetching = command(path, *arguments, environment=environment, pass_fds=(lock,))
         call(fetching, timeout_s=max(0.1, limit - time.monotonic()))
+
+
+def trusting(path: Path, source: Path | None) -> dict[str, str]:
+    """Return the environment in which Git uses `source`; the lock of `path` must be held.
+
+    The operator named that folder; that another user owns it is no reason to refuse.
+    """
+    trust = path / "trust"
+    _write(trust, "".join(f"[safe]\n\tdirectory = {_quoted(str(p))}\n" for p in _trusted(source)))
+    return {"GIT_CONFIG_GLOBAL": str(trust)}
 
 
 def prepare(path: Path, url: str = "", branch: str = NO_BRANCH) -> None:
