@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db import connections
 
 from tasks.models import Project, Task
+from tests import postgres
+
+DATABASE = "postgresql" if settings.CHIMERA.database_url else "sqlite"
+ROW_FIXTURES = {"db", "transactional_db"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other database, and on PostgreSQL what is the same on both."""
+    left_out = [item for item in items if not _is_for(DATABASE, item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _is_for(DATABASE, item)]
+
+
+def _is_for(database: str, item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("only_on")
+    if mark is not None:
+        return bool(mark.args[0] == database)
+    if database == "sqlite" or item.get_closest_marker("on_both") is not None:
+        return True
+    has_rows = bool(ROW_FIXTURES & set(getattr(item, "fixturenames", ())))
+    touches_rows = has_rows or item.get_closest_marker("django_db") is not None
+    return touches_rows and "acceptance" not in item.path.parts
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None,
+) -> Iterator[None]:
+    """Start this process's PostgreSQL, where it is the database of the tests."""
+    if DATABASE == "postgresql":
+        postgres.own().start()
+    yield
+    if DATABASE == "postgresql":
+        connections.close_all()
+        postgres.own().remove()
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(request: pytest.FixtureRequest) -> bool:
+    """Drop no database of a server that goes as a whole: forgotten connections would forbid it."""
+    return DATABASE == "postgresql" or bool(request.config.getvalue("reuse_db"))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from django.db import connection
 
 from tasks.models import Project, Task, Worker
 from tasks.workflow import pids
+from tests.database import child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,12 +46,11 @@ class Engine:
         environ |= {
             "DJANGO_SETTINGS_MODULE": "chimera_site.settings",
             "CHIMERA_HOME": str(settings.CHIMERA.home),
-            "CHIMERA_DB_PATH": str(connection.settings_dict["NAME"]),
+            **child_environment(),
             "CHIMERA_MAX_WORKERS": str(workers),
             "CHIMERA_LEASE_SECONDS": str(lease_s),
         }
         self.log = log
-        self.database = environ["CHIMERA_DB_PATH"]
         with log.open("ab") as output:
             self.main = subprocess.Popen(
                 [sys.executable, "-m", module],
@@ -87,14 +87,17 @@ class Engine:
         return child
 
     def suspend_sentinel(self) -> None:
-        """Stop the guard, but not while it holds the database's one lock for writing.
+        """Stop the guard, but not while it holds SQLite's one lock for writing.
 
         It looks for schedules in a transaction; stopped in there it would stop everybody.
         """
         sentinel = self.sentinel
         for _ in range(20):
             sentinel.suspend()
-            with contextlib.closing(sqlite3.connect(self.database, timeout=0.2)) as own:
+            if connection.vendor != "sqlite":
+                return
+            path = connection.settings_dict["NAME"]
+            with contextlib.closing(sqlite3.connect(path, timeout=0.2)) as own:
                 try:
                     own.execute("BEGIN IMMEDIATE")
                     return

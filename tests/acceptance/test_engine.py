@@ -1,4 +1,4 @@
-"""The engine as real processes on a real database file; only the phases are recorded."""
+"""The engine as real processes on a real database; only the phases are recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.lifecycle import ROUTE, Phase, Status, Verdict
 from tasks.models import PhaseRun, Project, Task, Worker
 from tests.acceptance.engine import Engine, engine, kill, submit, wait_for
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.on_both]
 
 
 def in_phase(task: Task, phase: Phase) -> PhaseRun | None:

@@ -209,7 +209,10 @@ def test_a_picture_that_can_hold_scripts_is_not_shown_in_place(client: Client, t
 
 @pytest.mark.parametrize(
     "path",
-    ["../secret", "/etc/passwd", "a/../../secret", "", ".", "a//b", "a\0b", "link", "dir/secret"],
+    [
+        *("../secret", "/etc/passwd", "a/../../secret", "", ".", "a//b", "link", "dir/secret"),
+        pytest.param("a\0b", marks=pytest.mark.only_on("sqlite", "PostgreSQL keeps no NUL")),
+    ],
 )
 def test_a_path_that_leads_out_of_the_folder_is_not_followed(
     client: Client, task: Task, tmp_path: Path, path: str

@@ -18,6 +18,7 @@ from tasks.lifecycle import Hold, Phase, Status, Verdict
 from tasks.models import Event, Lease, LeaseLostError, PhaseRun, Project, Task
 from tasks.models.task import rank_of
 from tasks.outcome import Outcome
+from tests.database import child_environment
 
 Submit = Callable[..., Task]
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=timezone.get_default_timezone())
@@ -296,7 +297,7 @@ def test_eight_processes_share_the_tasks_and_never_one_task(
     env = {
         "DJANGO_SETTINGS_MODULE": "chimera_site.settings",
         "CHIMERA_HOME": str(tmp_path),
-        "CHIMERA_DB_PATH": str(connection.settings_dict["NAME"]),
+        **child_environment(),
         "PYTHONPATH": str(settings.BASE_DIR),
     }
     racers = [

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from tasks.lifecycle import Phase, Verdict
 from tasks.models import Lease, Task
 from tasks.outcome import Outcome
 from tasks.workflow import executor
+from tests.database import locked_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,30 +25,9 @@ def lease(submit: Callable[..., Task]) -> Lease:
     return claimed
 
 
-@contextmanager
-def locked_for(seconds: float) -> Iterator[None]:
-    """Hold SQLite's one lock for writing, and give it back by a clock."""
-    other = sqlite3.connect(connection.settings_dict["NAME"], check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    timer = threading.Timer(seconds, other.rollback)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
-        other.close()
-
-
-def impatient() -> None:
-    """Let this connection give up on a lock after a tenth of a second, not after twenty."""
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout = 100")
-
-
 def test_an_outcome_waits_for_the_database(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(*_: Any) -> Outcome:
         outage.__enter__()
-        impatient()
         return Outcome(Verdict.REJECTED, "The base is broken.")
 
     outage = locked_for(1.5)
