@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import connection
+from django.db import connection, connections
 
 from tests import postgres
 
@@ -44,6 +44,25 @@ def locked_for(seconds: float) -> Iterator[None]:
     finally:
         timer.join()
         other.close()
+
+
+@contextlib.contextmanager
+def outage() -> Iterator[None]:
+    """Have no PostgreSQL within the block: it ends like in a crash and starts again afterwards."""
+    server = postgres.own()
+    server.stop()
+    try:
+        yield
+    finally:
+        server.start()
+        connections.close_all()
+
+
+def end_listeners() -> int:
+    """End the connections that listen, as a network may; return how many there were."""
+    ask = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+    with contextlib.closing(postgres.own().connect()) as other:
+        return len(other.execute(ask).fetchall())
 
 
 def _say(statement: str) -> None:

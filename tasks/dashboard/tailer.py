@@ -1,12 +1,15 @@
 """The one reader of new events in this process; it publishes them to this process's sockets.
 
-Workers are other processes and publish nothing: what they commit is found here by polling.
+Workers are other processes and publish nothing: what they commit is found here by polling, on
+PostgreSQL at once, after a nudge of the database.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,10 +21,12 @@ from django.db.models import Max
 
 from tasks.feed import LogGrowth, Notice, Nudge, publish
 from tasks.models import Event, PhaseRun
+from tasks.models.nudge import Listener, can_listen
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
+NUDGED_POLL_S = 2.0  # where the database nudges: only for the nudge that got lost
 LONGEST_PAUSE_S = 5.0  # between tries while the database is in trouble
 BATCH = 500
 
@@ -33,6 +38,40 @@ class _Look:
     logs: tuple[LogGrowth, ...]
 
 
+class Ear(threading.Thread):
+    """Hears the database's nudges while the loop goes on, and sets `heard` there."""
+
+    TURN_S = 0.5  # how long it may outlive its tailer
+    OUTAGE_PAUSE_S = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(name="feed ear", daemon=True)
+        self.heard = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._is_over = threading.Event()
+
+    def run(self) -> None:
+        """Listen until told to stop. While the database is away, the tailer's polls say so."""
+        listener = Listener()
+        while not self._is_over.is_set():
+            try:
+                if listener.wait(self.TURN_S):
+                    self._tell()
+            except DatabaseTrouble:
+                self._is_over.wait(self.OUTAGE_PAUSE_S)
+        listener.close()
+
+    def stop(self) -> None:
+        """Have it end soon."""
+        self._is_over.set()
+
+    def _tell(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self.heard.set)
+        except RuntimeError:  # the loop is closed, so nobody listens to this any more
+            self._is_over.set()
+
+
 class Tailer:
     """Runs while sockets are open: the first to join starts it, the last to leave stops it."""
 
@@ -42,6 +81,7 @@ class Tailer:
         self._seq: int | None = None
         self._ready = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
+        self._ear: Ear | None = None
         self._sizes: dict[tuple[str, int], int] = {}
 
     @property
@@ -59,6 +99,9 @@ class Tailer:
         if task_id:
             self._watched[task_id] += 1
         if not self.is_running:
+            if can_listen() and self._ear is None:
+                self._ear = Ear()
+                self._ear.start()
             self._run = asyncio.create_task(self._tail(), name="feed tailer")
         await self._ready.wait()
 
@@ -70,23 +113,41 @@ class Tailer:
         if self._sockets == 0 and self._run is not None:
             self._run.cancel()
             self._run, self._seq = None, None
+            if self._ear is not None:
+                self._ear.stop()
+                self._ear = None
             self._ready.clear()
             self._sizes.clear()
 
     async def _tail(self) -> None:
-        pause_s = POLL_S
+        trouble_s = POLL_S
         while True:
+            if self._ear is not None:
+                self._ear.heard.clear()  # before the look: what is heard from here on may be newer
             try:
                 look = await database_sync_to_async(read_rows)(self._seq, list(self._watched))
             except DatabaseTrouble as error:
-                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+                pause_s = trouble_s = min(LONGEST_PAUSE_S, trouble_s * 2)
                 log.warning(
                     "The live feed cannot read events, next try in %.1f s: %s", pause_s, error
                 )
             else:
-                pause_s = 0.0 if len(look.notices) == BATCH else POLL_S
+                trouble_s = POLL_S
+                pause_s = 0.0 if len(look.notices) == BATCH else self._poll_s()
                 await self._tell(look)
+            await self._rest(pause_s)
+
+    def _poll_s(self) -> float:
+        """Return the longest wait between two looks; logs are files, and nobody nudges for them."""
+        return NUDGED_POLL_S if self._ear is not None and not self._watched else POLL_S
+
+    async def _rest(self, pause_s: float) -> None:
+        """Wait until it is time for the next look, or until the database nudges."""
+        if self._ear is None:
             await asyncio.sleep(pause_s)
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ear.heard.wait(), pause_s)
 
     async def _tell(self, look: _Look) -> None:
         before, self._seq = self._seq, look.seq

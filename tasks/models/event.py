@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, models
+from django.db import connections, models, transaction
+
+from tasks.models.nudge import nudge
 
 if TYPE_CHECKING:
     from tasks.models.task import Task
@@ -26,13 +28,17 @@ class EventQuerySet(models.QuerySet["Event"]):
         """Write one event; call it last in the transaction whose change it tells of.
 
         SQLite has one writer, so ids commit in order. PostgreSQL has many: the lock, held to
-        the end of the transaction, makes the next id wait for this commit.
+        the end of the transaction, makes the next id wait for this commit. Whoever waits for
+        work or for news is nudged.
         """
-        connection = connections[self.db]
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FEED_LOCK])
-        return self.create(kind=kind, task=task, data=data)
+        with transaction.atomic(using=self.db, savepoint=False):
+            connection = connections[self.db]
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FEED_LOCK])
+            event = self.create(kind=kind, task=task, data=data)
+            nudge(self.db)
+        return event
 
     def evidence_removed_at(self, task: Task) -> datetime | None:
         """Return when the logs and evidence of a task were last removed to save space."""

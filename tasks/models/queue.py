@@ -12,6 +12,7 @@ from tasks import lifecycle
 from tasks.lifecycle import OPEN, Hold, Status
 from tasks.models.event import Event
 from tasks.models.lease import Lease, lease_end
+from tasks.models.nudge import nudge
 
 if TYPE_CHECKING:
     from tasks.models.task import Task
@@ -59,11 +60,16 @@ class QueueQuerySet(models.QuerySet["Task"]):
     def free(self, task: Task, now: datetime) -> bool:
         """Let the lease of a holder that is known to be dead run out at once."""
         held = self.filter(pk=task.pk, fence=task.fence, holder=task.holder, status=Status.RUNNING)
-        return held.update(lease_expires_at=now) == 1
+        with transaction.atomic(using=self.db):
+            is_free = held.update(lease_expires_at=now) == 1
+            if is_free:
+                nudge(self.db)
+        return is_free
 
     def _pick(self, candidates: QueueQuerySet) -> Task | None:
         if connections[self.db].features.has_select_for_update_skip_locked:
-            candidates = candidates.select_for_update(skip_locked=True)
+            # Not the full lock: whoever writes a row that refers to the task would have it skipped.
+            candidates = candidates.select_for_update(skip_locked=True, no_key=True)
         return candidates.first()
 
 

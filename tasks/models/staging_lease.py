@@ -28,7 +28,7 @@ class StagingLeaseQuerySet(models.QuerySet["StagingLease"]):
             for address in sorted(addresses):
                 self.get_or_create(address=address)
             wanted = self.filter(address__in=addresses)
-            rows = wanted.select_related("task").select_for_update(of=("self",))
+            rows = wanted.select_related("task").select_for_update(of=("self",), no_key=True)
             for row in rows.order_by("address"):
                 if row.task_id != lease.task_pk and row.is_held(now):
                     return row

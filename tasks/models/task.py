@@ -221,7 +221,7 @@ class Task(TakenTask):
         """
         now = timezone.now()
         with transaction.atomic():
-            current = Task.objects.select_for_update().get(pk=self.pk)
+            current = Task.objects.select_for_update(no_key=True).get(pk=self.pk)
             if current.status == Status.CANCELLED:
                 return
             if current.status not in OPEN:
@@ -253,7 +253,7 @@ class Task(TakenTask):
         """
         now = timezone.now()
         with transaction.atomic():
-            current = Task.objects.select_for_update().get(pk=self.pk)
+            current = Task.objects.select_for_update(no_key=True).get(pk=self.pk)
             if current.status not in {Status.FAILED, Status.CANCELLED}:
                 raise TaskStateError(
                     f"{self.task_id} is {current.status}; only failed or "

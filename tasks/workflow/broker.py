@@ -19,6 +19,7 @@ from django_q.brokers.orm import ORM
 from django_q.signing import SignedPackage
 
 from tasks.models import Task
+from tasks.models.nudge import Listener, can_listen
 from tasks.workflow import board
 from tasks.workflow.board import Board, Seat
 
@@ -45,7 +46,7 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
         self._start_over()
 
     def _start_over(self) -> None:
-        self._changes = watch_changes()
+        self._changes: SQLiteChanges | PostgreSQLChanges = watch_changes()
         self._looked_at = self._served_ordinary_at = float("-inf")
 
     def dequeue(self) -> list[Message] | None:
@@ -72,11 +73,12 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
 
     def _await_work(self, shared: Board) -> list[Message] | None:
         until = time.monotonic() + TURN_S
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < until:
             if self._is_nudge_due(shared):
                 shared.nudge_sent()
                 return [(None, new_nudge())]
-            time.sleep(self._changes.interval_s)
+            next_look = self._looked_at + LOOK_EVERY_S
+            self._changes.wait(min(until, next_look if next_look > now else until) - now)
         return None
 
     def _is_nudge_due(self, shared: Board) -> bool:
@@ -99,8 +101,13 @@ class SQLiteChanges:
     """Notices that another connection has written, by asking for one number in shared memory."""
 
     def __init__(self) -> None:
-        self.interval_s = float(settings.CHIMERA.poll_interval_s)
+        self._interval_s = float(settings.CHIMERA.poll_interval_s)
         self._version: int | None = None
+
+    def wait(self, at_most_s: float) -> None:
+        """Wait for the next time to ask. Blocks."""
+        del at_most_s  # an interval more than that does no harm
+        time.sleep(self._interval_s)
 
     def seen(self) -> bool:
         """Say whether the database has changed since the last call."""
@@ -111,19 +118,30 @@ class SQLiteChanges:
         return changed
 
 
-class Ticks:
-    """For databases that can't be asked: each quarter of a second something may have changed."""
+class PostgreSQLChanges:
+    """Hears of changes from PostgreSQL itself."""
 
-    interval_s = 0.25
+    def __init__(self) -> None:
+        self._listener = Listener()
+        self._heard = True
+        self._interval_s = float(settings.CHIMERA.poll_interval_s)
+
+    def wait(self, at_most_s: float) -> None:
+        """Wait for a nudge; for somebody idle, if one was heard that nobody could take. Blocks."""
+        if self._heard:
+            time.sleep(self._interval_s)
+        else:
+            self._heard = self._listener.wait(at_most_s)
 
     def seen(self) -> bool:
-        """Say yes."""
-        return True
+        """Say whether a nudge was heard since the last call."""
+        heard, self._heard = self._heard, False
+        return heard
 
 
-def watch_changes() -> SQLiteChanges | Ticks:
+def watch_changes() -> SQLiteChanges | PostgreSQLChanges:
     """Return the cheapest way to notice changes in this database."""
-    return SQLiteChanges() if connection.vendor == "sqlite" else Ticks()
+    return PostgreSQLChanges() if can_listen() else SQLiteChanges()
 
 
 def new_nudge() -> str:

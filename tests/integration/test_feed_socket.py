@@ -18,7 +18,8 @@ from tasks import feed
 from tasks.dashboard import consumers, tailer
 from tasks.dashboard.consumers import BACKLOG, MAX_UNSEEN, MalformedMessageError, read_message
 from tasks.dashboard.routing import websocket_urlpatterns
-from tasks.models import Event, Project, Task
+from tasks.models import Event, Project, Task, event
+from tests.database import end_listeners
 from tests.integration import dashboard_rows as rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -381,5 +382,63 @@ def test_a_growing_log_nudges_the_page_that_watches_it(project: Project) -> None
         assert await other.socket.receive_nothing(0.1)
         await page.leave()
         await other.leave()
+
+    live(story)
+
+
+def needs_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the tailer look only after a nudge."""
+    monkeypatch.setattr(tailer, "NUDGED_POLL_S", 3600.0)
+    monkeypatch.setattr(tailer.Ear, "OUTAGE_PAUSE_S", 0.01)
+
+
+@pytest.mark.only_on("postgresql", "SQLite is polled")
+def test_the_database_nudges_the_tailer(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_no_poll(monkeypatch)
+
+    async def story() -> None:
+        page = Page()
+        await page.open()
+        for number in range(3):
+            written = await write(f"test.n{number}")
+            assert seqs(await page.hear_events(1)) == [written.seq]
+        await page.leave()
+
+    live(story)
+
+
+@pytest.mark.only_on("postgresql", "SQLite is polled")
+def test_a_nudge_that_the_database_lost_is_made_up_for_by_a_poll(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event, "nudge", lambda _: None)
+    monkeypatch.setattr(tailer, "NUDGED_POLL_S", 0.3)
+
+    async def story() -> None:
+        page = Page()
+        await page.open()
+        for number in range(3):
+            written = await write(f"test.n{number}")
+            assert seqs(await page.hear_events(1)) == [written.seq]
+        await page.leave()
+
+    live(story)
+
+
+@pytest.mark.only_on("postgresql", "SQLite is polled")
+def test_the_tailer_hears_again_after_its_connection_was_lost(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_no_poll(monkeypatch)
+
+    async def story() -> None:
+        page = Page()
+        await page.open()
+        await write("test.first")
+        await page.hear_events(1)  # so it listens
+        assert await database_sync_to_async(end_listeners)() >= 1
+        written = await write("test.second")
+        assert seqs(await page.hear_events(1)) == [written.seq]
+        await page.leave()
 
     live(story)
