@@ -116,7 +116,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
     return Options(
         home=home,
         db_path=Path(pick.text("CHIMERA_DB_PATH", str(home / "tasks.db"))).expanduser().resolve(),
-        database_url=pick.text("CHIMERA_DATABASE_URL", ""),
+        database_url=pick.starting_with("CHIMERA_DATABASE_URL", ("postgres://", "postgresql://")),
         log_level=pick.one_of("CHIMERA_LOG_LEVEL", "INFO", LOG_LEVELS),
         log_format=pick.one_of("CHIMERA_LOG_FORMAT", "text", ["text", "json"]),
         api_host=pick.text("CHIMERA_API_HOST", "127.0.0.1"),
@@ -154,6 +154,12 @@ class _Picker:
             if value.lower() == choice.lower():
                 return choice
         raise OptionError(f"{name}={value!r}: use one of {', '.join(allowed)}")
+
+    def starting_with(self, name: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(name, "")
+        if value and not value.startswith(allowed):
+            raise OptionError(f"{name}: must start with {' or '.join(allowed)}")
+        return value
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         return int(self._number(name, default, low, high, int, "a whole number"))

@@ -70,6 +70,18 @@ TEMPLATES = [
 if CHIMERA.database_url:
     DATABASES = {"default": environ.Env.db_url_config(CHIMERA.database_url)}
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        # A server that is gone without a word is noticed within 20 s.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 20_000,
+        # As patient with a lock as SQLite below; a process that is frozen in the middle of a
+        # transaction keeps others waiting for less than that.
+        "options": "-c lock_timeout=20s -c idle_in_transaction_session_timeout=15s",
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 else:
     DATABASES = {
         "default": {

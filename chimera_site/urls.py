@@ -8,3 +8,5 @@ urlpatterns = [
     path("", include("tasks.dashboard.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler500 = "chimera_site.trouble.server_error"

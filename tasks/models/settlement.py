@@ -38,7 +38,8 @@ class TaskQuerySet(QueueQuerySet):
         """Open the next try at the task's phase and count the attempt.
 
         None if another task has the staging address that it needs: it is queued then, until that
-        one is done there. Raises LeaseLostError.
+        one is done there. Opening it again, after an outage that swallowed the answer, does no
+        harm. Raises LeaseLostError.
         """
         with transaction.atomic(using=self.db):
             held = self.filter(pk=lease.task_pk, fence=lease.fence, status=Status.RUNNING)
@@ -48,13 +49,18 @@ class TaskQuerySet(QueueQuerySet):
             if changed != 1:
                 raise LeaseLostError(lease.task_id)
             task = self.select_related("project").get(pk=lease.task_pk)
+            last = task.phase_runs.order_by("number").last()
+            if last is not None and last.fence == lease.fence and not last.verdict:
+                held.update(attempts=F("attempts") - 1)
+                last.task = task
+                return last
             taken = _take_addresses(task, lease, now)
             if taken is not None:
                 _queue_behind(task, taken, now)
                 return None
             run = PhaseRun.objects.create(
                 task=task,
-                number=task.phase_runs.count() + 1,
+                number=1 if last is None else last.number + 1,
                 phase=task.phase,
                 round=task.rounds,
                 attempt=task.attempts,
@@ -80,7 +86,11 @@ class TaskQuerySet(QueueQuerySet):
         Raises LeaseLostError, with nothing written, if the fence has moved on.
         """
         with transaction.atomic(using=self.db):
-            task = self.select_for_update().filter(pk=lease.task_pk, fence=lease.fence).first()
+            task = (
+                self.select_for_update(no_key=True)
+                .filter(pk=lease.task_pk, fence=lease.fence)
+                .first()
+            )
             if task is None or task.status != Status.RUNNING:
                 raise LeaseLostError(lease.task_id)
             step = lifecycle.settle(task.state, outcome.verdict, permanent=outcome.permanent)

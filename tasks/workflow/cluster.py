@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 from django_q.cluster import Cluster
@@ -116,7 +117,11 @@ def end_group(sentinel: multiprocessing.Process) -> None:
 
 def _is_all_done(shared: Board) -> bool:
     busy = shared.is_nudge_under_way or shared.workers(Seat.BUSY)
-    return not busy and not Task.objects.claimable(timezone.now()).exists()
+    try:
+        return not busy and not Task.objects.claimable(timezone.now()).exists()
+    except DatabaseError:  # asked again at the next tick
+        connections.close_all()
+        return False
 
 
 def _lead_group() -> None:

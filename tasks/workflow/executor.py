@@ -54,13 +54,16 @@ def _patiently(should_stop: ShouldStop, write: Callable[[], T]) -> T:
 
     The fence makes that safe: what was written after all, or by another holder, is refused.
     """
+    is_told = False
     while True:
         try:
             return write()
         except (OperationalError, InterfaceError) as error:
             if should_stop():
                 raise
-            logger.warning("The database does not answer; waiting for it: %s", error)
+            if not is_told:
+                logger.warning("The database does not answer; waiting for it: %s", error)
+            is_told = True
             connection.close()
             time.sleep(OUTAGE_PAUSE_S)
 

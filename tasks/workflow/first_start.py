@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from tasks.models import Project
@@ -33,9 +33,12 @@ def prepare() -> None:
     """
     home: Path = settings.CHIMERA.home
     with _alone(home / "first_start.lock"):
-        bring_database_up()
-        if settings.CHIMERA.demo:
-            register_demo(Path(settings.BASE_DIR) / "demo", home / "demo.git")
+        try:
+            bring_database_up()
+            if settings.CHIMERA.demo:
+                register_demo(Path(settings.BASE_DIR) / "demo", home / "demo.git")
+        except (OperationalError, InterfaceError) as error:
+            raise FirstStartError(f"The database does not answer: {error}") from error
 
 
 def bring_database_up() -> None:

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 
@@ -63,6 +64,10 @@ class Housekeeper(threading.Thread):
                 ended_since = None
                 self._show_trouble()
                 self._watch_for_wedge()
+            except DatabaseError as error:
+                logger.warning("Housekeeping waits for the database: %s", error)
+                self._wedge.start_over()
+                connections.close_all()
             except Exception:
                 logger.exception("Housekeeping failed; trying again")
                 connections.close_all()
@@ -119,6 +124,10 @@ class WedgeWatch:
     def __init__(self) -> None:
         self.is_suspect = False
         self._waiting_since: float | None = None
+
+    def start_over(self) -> None:
+        """Forget since when work waits: in an outage nobody can take it."""
+        self._waiting_since = None
 
     def look(self, *, has_work: bool, dispatched_at: float, now: float) -> bool:
         """Say whether nobody can take the work that waits, as far as one can tell by now."""

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from django.db import Error as DatabaseError
+from django.db import connection
 from django.utils import timezone
 from django_q import signals
 
@@ -30,8 +32,14 @@ def work() -> int:
     until = time.monotonic() + TAKE_FOR_S
     performed = 0
     while not shared.is_draining and time.monotonic() < until:
-        lease = Task.objects.claim(heartbeat.start().name, timezone.now())
-        shared.nudge_taken()
+        try:
+            lease = Task.objects.claim(heartbeat.start().name, timezone.now())
+        except DatabaseError as error:  # the next nudge comes when it is back
+            logger.warning("The database does not answer; nothing is claimed: %s", error)
+            connection.close()
+            break
+        finally:
+            shared.nudge_taken()
         if lease is None:
             break
         logger.info("%s claimed by %s, fence %d", lease.task_id, lease.holder, lease.fence)

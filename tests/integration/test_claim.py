@@ -202,6 +202,17 @@ def test_an_open_run_of_a_dead_worker_is_closed_and_the_phase_tried_again(submit
     assert (run.number, run.phase, run.attempt) == (2, first.phase, 2)
 
 
+def test_a_try_that_is_opened_twice_is_one_try(submit: Submit) -> None:
+    task = submit()
+    lease = claim("w")
+    first = Task.objects.open_run(lease, NOW)
+    again = Task.objects.open_run(lease, later(1))
+    assert again == first
+    task.refresh_from_db()
+    assert (task.attempts, task.phase_runs.count()) == (1, 1)
+    assert Event.objects.filter(kind="phase.started").count() == 1
+
+
 def test_poison_fails_after_three_crashes_and_the_next_task_runs(submit: Submit) -> None:
     poison, healthy = submit(priority=10), submit(priority=1)
     crashes = [crash_once(NOW + number * LATER) for number in range(3)]

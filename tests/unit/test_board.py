@@ -121,6 +121,12 @@ class TestWedgeWatch:
         assert watch.look(has_work=True, dispatched_at=110, now=120) is False
         assert watch.look(has_work=True, dispatched_at=110, now=111 + WEDGED_AFTER_S) is True
 
+    def test_an_outage_starts_the_wait_again(self) -> None:
+        watch = WedgeWatch()
+        watch.look(has_work=True, dispatched_at=0, now=100)
+        watch.start_over()
+        assert watch.look(has_work=True, dispatched_at=0, now=101 + WEDGED_AFTER_S) is False
+
     def test_a_moment_without_work_starts_the_wait_again(self) -> None:
         watch = WedgeWatch()
         watch.look(has_work=True, dispatched_at=0, now=100)

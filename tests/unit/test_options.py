@@ -124,3 +124,9 @@ def test_relative_paths_mean_the_same_in_every_folder(
     passed_on = environment()
     assert passed_on["CHIMERA_HOME"] == str(tmp_path / "home")
     assert passed_on["CHIMERA_DB_PATH"] == str(tmp_path / "own.db")
+
+
+def test_a_database_of_another_kind_is_refused_and_its_password_not_shown() -> None:
+    with pytest.raises(OptionError, match="must start with postgres://") as refused:
+        options({"CHIMERA_DATABASE_URL": "mysql://me:secret@db/chimera"})
+    assert "secret" not in str(refused.value)
