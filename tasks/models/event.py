@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, models, transaction
+from django.db import models, transaction
 
-from tasks.models.nudge import nudge
+from tasks.models.nudge import nudge_in_turn
 
 if TYPE_CHECKING:
     from tasks.models.task import Task
 
 EVIDENCE_REMOVED = "evidence.removed"
 # Any constant will do: it names the one lock under which PostgreSQL hands out `seq`.
-_FEED_LOCK = 0x43484D52
+_TURNSTILE = 0x43484D52
 
 
 class EventQuerySet(models.QuerySet["Event"]):
@@ -32,13 +32,8 @@ class EventQuerySet(models.QuerySet["Event"]):
         work or for news is nudged.
         """
         with transaction.atomic(using=self.db, savepoint=False):
-            connection = connections[self.db]
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FEED_LOCK])
-            event = self.create(kind=kind, task=task, data=data)
-            nudge(self.db)
-        return event
+            nudge_in_turn(self.db, _TURNSTILE)
+            return self.create(kind=kind, task=task, data=data)
 
     def evidence_removed_at(self, task: Task) -> datetime | None:
         """Return when the logs and evidence of a task were last removed to save space."""

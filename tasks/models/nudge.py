@@ -24,6 +24,18 @@ def nudge(using: str) -> None:
             cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
+def nudge_in_turn(using: str, turnstile: int) -> None:
+    """Nudge, after waiting until no transaction that passed the same turnstile is open. Blocks.
+
+    SQLite has one writer at a time, so there is nothing to wait for.
+    """
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            ask = "SELECT pg_advisory_xact_lock(%s), pg_notify(%s, '')"
+            cursor.execute(ask, [turnstile, CHANNEL])
+
+
 def can_listen(using: str = "default") -> bool:
     """Say whether this database sends nudges."""
     return connections[using].vendor == "postgresql"

@@ -411,7 +411,7 @@ def test_the_database_nudges_the_tailer(db: None, monkeypatch: pytest.MonkeyPatc
 def test_a_nudge_that_the_database_lost_is_made_up_for_by_a_poll(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event, "nudge", lambda _: None)
+    monkeypatch.setattr(event, "nudge_in_turn", lambda *_: None)
     monkeypatch.setattr(tailer, "NUDGED_POLL_S", 0.3)
 
     async def story() -> None:

@@ -78,7 +78,7 @@ def test_a_submission_wakes_the_broker(
 def test_a_task_whose_nudge_was_lost_is_found_within_a_second(
     queue: TaskBroker, submit: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event, "nudge", lambda _: None)
+    monkeypatch.setattr(event, "nudge_in_turn", lambda *_: None)
     monkeypatch.setattr(broker, "TURN_S", broker.LOOK_EVERY_S + 0.5)
     timer = soon(submit)
     assert queue.dequeue() is not None
