@@ -47,6 +47,7 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
 
     def _start_over(self) -> None:
         self._changes: SQLiteChanges | PostgreSQLChanges = watch_changes()
+        self._is_down = False
         self._looked_at = self._served_ordinary_at = float("-inf")
 
     def dequeue(self) -> list[Message] | None:
@@ -56,9 +57,13 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
         waited for here.
         """
         try:
-            return self._ordinary() or self._await_work(board.current())
+            message = self._ordinary() or self._await_work(board.current())
+            self._is_down = False
+            return message
         except DatabaseError as error:
-            logger.warning("The database does not answer; waiting for it: %s", error)
+            if not self._is_down:
+                logger.warning("The database does not answer; waiting for it: %s", error)
+            self._is_down = True
             connection.close()
             time.sleep(OUTAGE_PAUSE_S)
             return None

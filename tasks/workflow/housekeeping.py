@@ -58,14 +58,18 @@ class Housekeeper(threading.Thread):
     def run(self) -> None:
         """Sweep until stopped. A sweep that fails, for whatever reason, must not be the last."""
         ended_since: datetime | None = datetime.min.replace(tzinfo=UTC)  # once, look at all
+        is_down = False
         while not self._stopping.is_set():
             try:
                 reaper.sweep(timezone.now(), ended_since)
                 ended_since = None
                 self._show_trouble()
                 self._watch_for_wedge()
+                is_down = False
             except DatabaseError as error:
-                logger.warning("Housekeeping waits for the database: %s", error)
+                if not is_down:
+                    logger.warning("Housekeeping waits for the database: %s", error)
+                is_down = True
                 self._wedge.start_over()
                 connections.close_all()
             except Exception:
