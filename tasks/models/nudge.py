@@ -92,8 +92,7 @@ class Listener:
         raw = own.connection
         with own.wrap_database_errors:
             heard = any(True for _ in raw.notifies(timeout=timeout_s, stop_after=1))
-        if not heard and time.monotonic() - self._proven_at > PROVE_ALIVE_EVERY_S:
-            with own.cursor() as cursor:
-                cursor.execute("SELECT 1")
-            self._proven_at = time.monotonic()
+            if not heard and time.monotonic() - self._proven_at > PROVE_ALIVE_EVERY_S:
+                raw.execute("SELECT 1")
+                self._proven_at = time.monotonic()
         return heard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -440,5 +441,23 @@ def test_the_tailer_hears_again_after_its_connection_was_lost(
         written = await write("test.second")
         assert seqs(await page.hear_events(1)) == [written.seq]
         await page.leave()
+
+    live(story)
+
+
+@pytest.mark.only_on("postgresql", "SQLite is polled")
+def test_nobody_listens_once_the_last_socket_is_gone(db: None) -> None:
+    def ears() -> list[str]:
+        return [each.name for each in threading.enumerate() if each.name == "feed ear"]
+
+    async def story() -> None:
+        await until(lambda: not ears())  # those of other tests
+        first, second = Page(), Page()
+        await first.open()
+        await second.open()
+        assert len(ears()) == 1
+        await first.leave()
+        await second.leave()
+        await until(lambda: not ears())
 
     live(story)
