@@ -20,6 +20,13 @@ NAMED = (
 )
 
 
+def _own_name() -> tuple[str, ...]:
+    """Return the words that give a program a host name of its own to set."""
+    words = ("unshare", "--uts")
+    is_permitted = subprocess.run([*words, "true"], capture_output=True, check=False)
+    return words if is_permitted.returncode == 0 else (*words, "--map-root-user")
+
+
 class Host:
     """A host with workers, on the database of the test."""
 
@@ -47,8 +54,7 @@ class Host:
 
     def start(self) -> None:
         """Start its workers."""
-        as_user = () if os.geteuid() == 0 else ("--map-root-user",)
-        named = ("unshare", *as_user, "--uts", sys.executable, "-c", NAMED, self.name)
+        named = (*_own_name(), sys.executable, "-c", NAMED, self.name)
         with self.log.open("ab") as output:
             self.main = subprocess.Popen(
                 [*named, "manage.py", "qcluster"],
