@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_HOST = 253  # characters, as the DNS has it
 # An allowed origin; `*.` stands for one more label, as in a certificate.
 _PATTERN = re.compile(r"(https?)://(\*\.)?([\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?/?", re.ASCII)
 
@@ -14,12 +15,13 @@ _PATTERN = re.compile(r"(https?)://(\*\.)?([\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?/?
 def origin_of(url: str) -> str:
     """Return scheme://host:port of an http(s) URL, lower case, port always named.
 
-    Raises ValueError where the URL has no host, another scheme, or a port out of range.
+    Raises ValueError where the URL has no fit host, another scheme, or a port out of range.
     """
     parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+    has_host = 0 < len(parts.hostname or "") <= MAX_HOST
+    if parts.scheme not in DEFAULT_PORTS or not has_host:
         raise ValueError(f"not an http(s) URL: {url!r}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:{parts.port or DEFAULT_PORTS[parts.scheme]}"
 
 
@@ -46,10 +48,19 @@ def pattern_of(text: str) -> str:
 def is_allowed(url: str, patterns: Sequence[str]) -> bool:
     """Say whether a URL lies at one of the allowed origins. Raises ValueError for no URL."""
     origin = origin_of(url)
+    return bool({origin, wildcard_of(origin)} & {pattern_of(pattern) for pattern in patterns})
+
+
+def wildcard_of(origin: str) -> str:
+    """Return the pattern with `*.` that an origin fits, itself if it is one; "" if none does."""
     scheme, _, rest = origin.partition("://")
     first, _, parent = rest.partition(".")
-    wildcard = f"{scheme}://*.{parent}" if first and parent else ""
-    return bool({origin, wildcard} & {pattern_of(pattern) for pattern in patterns})
+    return f"{scheme}://*.{parent}" if first and parent else ""
+
+
+def overlap(one: str, other: str) -> bool:
+    """Say whether two addresses, as `addresses_of` gives them, have a place in common."""
+    return one == other or wildcard_of(one) == other or wildcard_of(other) == one
 
 
 def known_url(staging_url: str, patterns: Sequence[str]) -> str:

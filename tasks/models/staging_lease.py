@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import models, transaction
+from django.db.models import Q
 
+from tasks.addresses import overlap, wildcard_of
 from tasks.lifecycle import OPEN, Phase
 from tasks.models.lease import Lease
 
@@ -27,13 +29,26 @@ class StagingLeaseQuerySet(models.QuerySet["StagingLease"]):
             # Always in the same order, so that two takers cannot wait for one another.
             for address in sorted(addresses):
                 self.get_or_create(address=address)
-            wanted = self.filter(address__in=addresses)
-            rows = wanted.select_related("task").select_for_update(of=("self",), no_key=True)
-            for row in rows.order_by("address"):
-                if row.task_id != lease.task_pk and row.is_held(now):
+            # Locked first, looked at then: of a row that it had to wait for, PostgreSQL reads
+            # what is new, but not of rows joined to it, so the new holder would be missing.
+            locked = self._near(addresses).select_for_update(no_key=True).order_by("address")
+            near = [row.pk for row in locked]
+            for row in self.filter(pk__in=near).select_related("task").order_by("address"):
+                is_anothers = row.task_id != lease.task_pk and row.is_held(now)
+                if is_anothers and any(overlap(row.address, address) for address in addresses):
                     return row
+            wanted = self.filter(address__in=addresses)
             wanted.update(task_id=lease.task_pk, fence=lease.fence, taken_at=now)
         return None
+
+    def _near(self, addresses: list[str]) -> StagingLeaseQuerySet:
+        """Return the rows of these addresses, and those that may overlap with one of them."""
+        near = Q(address__in={*addresses, *map(wildcard_of, addresses)})
+        for address in addresses:
+            scheme, star, parent = address.partition("://*.")
+            if star:
+                near |= Q(address__startswith=f"{scheme}://", address__endswith=f".{parent}")
+        return self.filter(near)
 
 
 class StagingLease(models.Model):

@@ -208,6 +208,28 @@ def test_a_task_whose_command_chooses_needs_every_address(at: At, project: Proje
     assert set(StagingLease.objects.values_list("task_id", flat=True)) == {chooser.pk}
 
 
+def test_one_that_may_choose_an_address_and_one_that_asks_for_it_take_turns(
+    at: At, project: Project
+) -> None:
+    project.staging_origins = ["https://*.preview.example"]
+    project.save()
+    deep, one, asks = (at(staging_url=f"https://{x}.preview.example/") for x in ("x.y", "a", "b"))
+    Task.objects.filter(pk=deep.pk).update(hold=Hold.APPROVAL)
+    StagingLease.objects.create(address="https://x.y.preview.example:443", task=deep)
+    lease, run = begin()
+    begin()  # another label is another address
+    chooser = at()
+    assert Task.objects.open_run(claim(), NOW) is None
+    assert Task.objects.get(pk=chooser.pk).waits_for == "https://a.preview.example:443"
+    Task.objects.filter(pk__in=(one.pk, asks.pk)).update(
+        status=Status.QUEUED, hold=Hold.APPROVAL, phase=Phase.CODE_IMPLEMENTATION
+    )
+    assert begin(after(LOOK_AGAIN_S))[0].task_pk == chooser.pk  # x.y is not what `*` stands for
+    late = at(staging_url="https://a.preview.example/")
+    assert Task.objects.open_run(claim(), NOW) is None
+    assert Task.objects.get(pk=late.pk).waits_for == "https://*.preview.example:443"
+
+
 def test_a_project_that_moves_in_waits_for_the_one_that_is_there(at: At) -> None:
     at()
     begin()
@@ -256,12 +278,17 @@ def test_a_copy_that_was_withdrawn_is_over(at: At) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_takers_at_once_one_gets_all_addresses(project: Project) -> None:
+@pytest.mark.parametrize("is_first_time", [True, False])
+def test_of_many_takers_at_once_one_gets_all_addresses(
+    project: Project, is_first_time: bool
+) -> None:
     addresses = ["https://a.example:443", "https://b.example:443"]
     tasks = [Task.submit(project, "x", "https://shop.example/") for _ in range(6)]
     Task.objects.update(
         status=Status.RUNNING, phase=DEPLOY, holder="w", lease_expires_at=after(3600), fence=1
     )
+    if not is_first_time:  # then they wait for rows that are there, not for new ones
+        StagingLease.objects.bulk_create(StagingLease(address=name) for name in addresses)
     start = threading.Barrier(len(tasks))
     won: list[int] = []
 
