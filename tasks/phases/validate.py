@@ -8,7 +8,7 @@ from tasks.lifecycle import Verdict
 from tasks.outcome import DeploymentFacts, Outcome
 from tasks.phases.bench import Bench
 from tasks.phases.deploy import NOT_DEPLOYABLE, Staging, not_deployable, staging_for
-from tasks.phases.proofs import faults
+from tasks.phases.proofs import faults, no_way_in
 from tasks.workspace.proof import Proof, Result
 
 
@@ -34,7 +34,18 @@ def run(bench: Bench) -> Outcome:
         deployment=live if is_new else None,
         evidence=(*seen.evidence, *bench.staging_log(live.pid)),
     )
-    return outcome if passed else _failed(bench, outcome, seen, staging.withdraw(live))
+    if passed:
+        return outcome
+    if live.host == "" and (why := no_way_in(seen)):  # Chimera saw the site before and after
+        return _not_reached(outcome, live, why)
+    return _failed(bench, outcome, seen, staging.withdraw(live))
+
+
+def _not_reached(outcome: Outcome, live: DeploymentFacts, why: str) -> Outcome:
+    """Blame the way to the site: a certificate or a redirect is no change's fault."""
+    reason = f"The test's browser does not get to {live.url}, though Chimera does: {why}"
+    checkpoint = {"deployment_url": live.url}
+    return replace(outcome, verdict=Verdict.ERRORED, reason=reason, checkpoint=checkpoint)
 
 
 def _failed(bench: Bench, outcome: Outcome, seen: Proof, withdrawal: str) -> Outcome:

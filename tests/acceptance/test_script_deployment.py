@@ -187,6 +187,31 @@ def test_a_change_that_fails_on_staging_is_rolled_back_and_sent_back(
     assert not Deployment.objects.filter(task=task, ended_at=None).exists()
 
 
+def test_a_site_that_leads_where_the_browser_may_not_go_is_not_the_changes_fault(
+    work_from: WorkFrom, by_script: Callable[..., None], staging: Staging, monkeypatch: Any
+) -> None:
+    plain = Handler.send_head
+
+    def send_away(self: Handler) -> Any:
+        if self.path != "/":
+            return plain(self)
+        self.send_response(302)
+        self.send_header("Location", "https://login.example/")
+        self.end_headers()
+        return None
+
+    monkeypatch.setattr(Handler, "send_head", send_away)
+    by_script(staging.command(), rollback_command="/bin/false")
+    task = work_from(DEPLOY)
+    assert (task.status, task.stopped_in) == ("failed", VALIDATE)
+    run = task.phase_runs.get(phase=VALIDATE)
+    assert (run.verdict, task.validation_status) == ("errored", "")
+    assert f"The test's browser does not get to {staging.url}, though Chimera does" in run.reason
+    assert "net::ERR_NAME_NOT_RESOLVED" in run.reason
+    assert run.artifacts.filter(kind="test").exists()
+    assert "rollback" not in run.reason
+
+
 def test_a_change_that_the_command_refuses_goes_back_with_what_it_said(
     work_from: WorkFrom, by_script: Callable[..., None]
 ) -> None:
