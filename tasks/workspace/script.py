@@ -35,8 +35,13 @@ MAX_SAID_BYTES = 4096
 LOOK_EVERY_S = 0.5
 # How long a site may go on showing an older commit after its deploy command has ended.
 SETTLE_S = 60.0
+# What a rollback must leave of the phase's time, so that why it was run can still be told.
+TELL_S = 10.0
 
-_URL = re.compile(r"https?://[!-~]{1,480}")
+# No \\, which browsers take for a slash, no user name, and nothing else that stands in no URL: what
+# a command prints comes in part from the change.
+_URL = re.compile(r"https?://[^\s@/?#\\<>\"{}|^`]+(?:[/?#][^\s\\<>\"{}|^`]*)?", re.ASCII)
+MAX_URL = 480  # characters, as a row holds
 
 
 class DeployError(Exception):
@@ -103,8 +108,10 @@ class CommandDeployer:
         """Run the rollback command, if there is one, and return how that went, "" without one."""
         if not self.script.rollback_command:
             return ""
+        if self.left_s() <= TELL_S:
+            return "There was no time left for the rollback command."
         try:
-            done = self._run(self.script.rollback_command, release, {})
+            done = self._run(self.script.rollback_command, release, {}, spare_s=TELL_S)
         except DeployError as error:
             return f"The rollback command could not be run: {error}"
         if done.ok:
@@ -169,7 +176,9 @@ class CommandDeployer:
             raise ProcessError(str(said["error"])[:500])
         return dict(said)
 
-    def _run(self, line: str, release: Release, extra: Mapping[str, str]) -> Completed:
+    def _run(
+        self, line: str, release: Release, extra: Mapping[str, str], spare_s: float = 0.0
+    ) -> Completed:
         places = {"tree": str(release.tree), "base": str(release.base), "url": release.url}
         argv = arguments(line, places)
         env = {
@@ -184,7 +193,7 @@ class CommandDeployer:
         try:
             done = run(
                 self._command(argv, env),
-                timeout_s=self.left_s(),
+                timeout_s=self.left_s() - spare_s,
                 log=self.log,
                 should_stop=self.should_stop,
             )
@@ -220,7 +229,7 @@ class CommandDeployer:
         return url
 
     def _may_be_at(self, url: str, wanted: str) -> bool:
-        if not _URL.fullmatch(url):
+        if len(url) > MAX_URL or not (url.isascii() and url.isprintable() and _URL.fullmatch(url)):
             return False
         try:
             if wanted:

@@ -105,6 +105,14 @@ def test_one_that_says_nothing_deployed_to_where_it_was_told(deploy):
         ('ln -s /etc/hostname "$CHIMERA_URL_FILE"', "", "told no URL"),
         ('echo https://elsewhere.example/ > "$CHIMERA_URL_FILE"', "", "not to https://staging"),
         ('echo nonsense > "$CHIMERA_URL_FILE"', f"{ORIGIN}/", "not to https://staging"),
+        # Browsers go to evil.example here, whatever else reads it.
+        (r"printf '%s\n' 'https://evil.example\@staging.shop.example/'", "", "told no URL"),
+        ("echo https://user:word@staging.shop.example/", "", "told no URL"),
+        ("echo https://staging.shop.example@evil.example/", "", "told no URL"),
+        ("echo https://staging.shop.example./", "", "told no URL"),
+        ("echo 'https://staging.shop.example/<b>'", "", "told no URL"),
+        ("echo 'https://[::1]/'", "", "told no URL"),
+        ("printf 'https://staging.shop.example/\\342\\200\\256\\n'", "", "told no URL"),
     ],
 )
 def test_one_that_deployed_to_nowhere_or_elsewhere_is_an_error(deploy, text, url, told):
@@ -155,6 +163,18 @@ def test_a_rollback_that_fails_is_told_and_changes_no_verdict(deployer, tmp_path
         "The rollback command ended with code 3: no",
         "The rollback command could not be run: /no/such/rollback is not a program that can be run",
     ]
+
+
+def test_a_rollback_that_takes_too_long_leaves_time_to_tell_why_it_was_run(deployer, tmp_path):
+    program = tmp_path / "undo.sh"
+    program.write_text("#!/bin/sh\necho undoing\nexec sleep 60\n")
+    program.chmod(0o755)
+    rules = replace(deployer.script, rollback_command=str(program))
+    release = Release(SHA, FACTS, tmp_path, None, f"{ORIGIN}/")
+    slow = replace(deployer, script=rules, left_s=lambda: script.TELL_S + 0.5)
+    assert slow.roll_back(release) == "The rollback command did not end in time: undoing"
+    late = replace(slow, left_s=lambda: script.TELL_S)
+    assert late.roll_back(release) == "There was no time left for the rollback command."
 
 
 class Site(http.server.BaseHTTPRequestHandler):
