@@ -33,7 +33,7 @@ class CommitCheck:
         name = name.strip()
         is_fit = {
             "header": _HEADER.fullmatch(name) is not None,
-            "path": name.startswith("/") and name.isprintable() and " " not in name,
+            "path": re.fullmatch(r"/(?!/)[!-~]*", name) is not None,  # "//x" would name a host
             "command": name != "",
         }
         if not is_fit.get(source, False):

@@ -13,6 +13,9 @@ from tasks.commits import CommitCheck
 from tasks.lifecycle import TIME_LIMITS_S, Phase
 
 
+MAX_STAGING_URL = 480  # characters; what a deployment's row holds, and room for a slash
+
+
 def default_protected_paths() -> list[str]:
     """Paths that a coder may not change, beside the end-to-end tests."""
     return [".github", ".gitlab-ci.yml", ".ci", "conftest.py", "pytest.ini", "tox.ini"]
@@ -95,7 +98,11 @@ class Project(models.Model):
 
         Where Chimera serves the copies itself, a wish is only noted.
         """
-        if not (url and self.deploy_command) or is_allowed(url, self.staging_origins):
+        if not (url and self.deploy_command):
+            return ""
+        if len(url) > MAX_STAGING_URL:
+            return f"A deployment's address has at most {MAX_STAGING_URL} characters; shorten it."
+        if is_allowed(url, self.staging_origins):
             return ""
         return f"{self.name} deploys only to {', '.join(self.staging_origins)}; name one of these."
 
@@ -139,8 +146,10 @@ def _wrong_program(line: str, *, has_base: bool = True) -> str:
     except ValueError as error:
         return f"This line cannot be split into arguments: {error}."
     places = ("/", "{base}/") if has_base else ("/",)
-    if not words or words[0].startswith(places) or "/" not in words[0]:
+    if words and words[0] and (words[0].startswith(places) or "/" not in words[0]):
         return ""
+    if not words or not words[0]:
+        return "" if line == "" else "This line names no program."
     return (
         "Name the program by its absolute path, or as a program on the PATH; a path inside the "
         "change could be an agent's. (A deploy command may be {base}/…, the branch's own file.)"

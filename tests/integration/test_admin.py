@@ -164,6 +164,7 @@ def test_a_project_can_be_edited(
         ("staging_origins", '"https://a.example"', "Write a JSON list of origins"),
         ("staging_origins", '["https://a.example"]', "of use only with a deploy command"),
         ("deploy_command", "deploy/now {tree}", "could be an agent&#x27;s"),
+        ("deploy_command", '""', "This line names no program"),
         ("deploy_command", "/opt/deploy", "Name the origins"),
         ("deploy_command", "/opt/deploy", "must be told from an older one"),
         ("time_limits", '{"COMPLETE": 5}', "Write seconds by phase"),

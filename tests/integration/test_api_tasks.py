@@ -46,6 +46,8 @@ def test_a_staging_url_must_be_one_that_the_deploy_command_may_deploy_to(
     response = post(client, "/api/tasks", asked)
     assert response.status_code == 422
     assert "shop deploys only to https://staging.shop.example" in response.json()["detail"]
+    endless = {**asked, "staging_url": f"https://staging.shop.example/{'x' * 500}"}
+    assert "at most 480 characters" in post(client, "/api/tasks", endless).json()["detail"]
     assert Task.objects.count() == 1
     for fitting in ("https://staging.shop.example/sale", "https://x.preview.example/", "", None):
         body = {**asked, "staging_url": fitting}

@@ -24,7 +24,7 @@ def test_a_check_is_read(text, source, name):
 
 NO_CHECKS = [
     *("", "header", "header:", "header:a b", "header:X\r\nY: z"),
-    *("path:version", "path:/a b", "command:", "cookie:commit", "command"),
+    *("path:version", "path:/a b", "path://evil.example/v", "command:", "cookie:commit", "command"),
 ]
 
 
