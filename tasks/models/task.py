@@ -232,6 +232,7 @@ class Task(TakenTask):
                 phase=Phase.CANCELLED,
                 stopped_in=current.phase,
                 reason="Cancelled on request.",
+                waits_for="",
                 holder="",
                 lease_expires_at=None,
                 fence=F("fence") + 1,

@@ -87,6 +87,15 @@ def test_the_live_copy_of_another_host_on_this_home_is_left_alone(task: Task) ->
     assert remove_leftovers() == 1
 
 
+def test_a_copy_that_a_command_made_keeps_no_folder_here(task: Task) -> None:
+    folder = settings.CHIMERA.home / "scratch" / f"{task.task_id}-1-abc"
+    folder.mkdir(parents=True)
+    record(task, psutil.Process())
+    Deployment.objects.update(host="", pid=0, boot_id="")
+    assert remove_leftovers() == 1
+    assert not folder.exists()
+
+
 def test_the_folders_of_a_running_claim_are_left_alone(task: Task) -> None:
     lease = Task.objects.claim("host:1:1", timezone.now())
     assert lease is not None

@@ -163,6 +163,15 @@ def test_a_crashed_holder_keeps_it_until_another_worker_goes_on(at: At) -> None:
     assert Task.objects.get(pk=second.pk).waits_for == ADDRESS
 
 
+def test_a_task_that_was_cancelled_waits_for_nothing_more(at: At) -> None:
+    at()
+    second = at()
+    begin()
+    Task.objects.open_run(claim(), NOW)
+    Task.objects.get(pk=second.pk).cancel()
+    assert Task.objects.get(pk=second.pk).waits_for == ""
+
+
 def test_a_cancelled_task_keeps_others_out_until_its_command_is_ended(at: At) -> None:
     first, second = at(), at()
     begin()

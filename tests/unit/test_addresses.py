@@ -71,3 +71,24 @@ def test_two_ways_to_write_an_origin_need_the_same_address():
 
 def test_paths_are_appended_to_a_url_without_its_query():
     assert addresses.base_url_of("https://shop.example/app/?x=1#y") == "https://shop.example/app"
+
+
+def test_a_host_that_no_network_knows_is_no_address():
+    with pytest.raises(ValueError, match="not an http"):
+        addresses.origin_of(f"https://{'a' * 254}/")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_so"),
+    [
+        ("https://a.shop.example:443", "https://a.shop.example:443", True),
+        ("https://*.shop.example:443", "https://a.shop.example:443", True),
+        ("https://*.shop.example:443", "https://a.b.shop.example:443", False),
+        ("https://*.shop.example:443", "https://shop.example:443", False),
+        ("https://*.shop.example:443", "http://a.shop.example:80", False),
+        ("https://a.shop.example:443", "https://b.shop.example:443", False),
+    ],
+)
+def test_addresses_overlap_where_a_star_stands_for_a_label_of_the_other(one, other, is_so):
+    assert addresses.overlap(one, other) is is_so
+    assert addresses.overlap(other, one) is is_so
