@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -10,6 +11,9 @@ from django.db.models import Q
 from tasks.addresses import overlap, wildcard_of
 from tasks.lifecycle import OPEN, Phase
 from tasks.models.lease import Lease
+
+if TYPE_CHECKING:
+    from tasks.models.task import Task
 
 HOLDING = frozenset({Phase.STAGING_DEPLOYMENT, Phase.E2E_VALIDATION})
 # What a cancelled task's script may go on for, until its worker has noticed: a heartbeat of 5 s,
@@ -72,8 +76,15 @@ class StagingLease(models.Model):
         """Say whether the holder may still deploy, or look at what it deployed."""
         if self.task is None:
             return False
-        if self.task.status in OPEN:
-            return self.task.phase in HOLDING
         was_cut_short = self.task.fence != self.fence
+        if self.task.status in OPEN:
+            is_retried = was_cut_short and self._has_just_ended(self.task, now)
+            return self.task.phase in HOLDING or is_retried
         ended_at = self.task.completed_at or now
         return was_cut_short and now < ended_at + timedelta(seconds=CUT_SHORT_S)
+
+    def _has_just_ended(self, task: Task, now: datetime) -> bool:
+        """Say whether a try that held it ended so lately that its script may still go on."""
+        since = now - timedelta(seconds=CUT_SHORT_S)
+        tries = task.phase_runs.filter(fence=self.fence, phase__in=sorted(HOLDING))
+        return tries.filter(finished_at__gt=since).exists()

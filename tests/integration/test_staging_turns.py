@@ -185,6 +185,20 @@ def test_a_cancelled_task_keeps_others_out_until_its_command_is_ended(at: At) ->
     assert Task.objects.open_run(claim(now=later), later) is not None
 
 
+def test_so_does_one_that_is_retried_from_an_earlier_phase_at_once(at: At) -> None:
+    first = at()
+    at()
+    begin()
+    first.cancel()
+    first.retry(Phase.CODE_IMPLEMENTATION)
+    Task.objects.filter(pk=first.pk).update(hold=Hold.APPROVAL)
+    PhaseRun.objects.update(finished_at=NOW)  # this test's clock, not ours
+    soon = after(CUT_SHORT_S - 1)
+    assert Task.objects.open_run(claim(now=soon), soon) is None
+    later = after(CUT_SHORT_S + LOOK_AGAIN_S)
+    assert Task.objects.open_run(claim(now=later), later) is not None
+
+
 def test_other_phases_other_addresses_and_local_copies_do_not_wait(
     at: At, project: Project
 ) -> None:
@@ -225,7 +239,7 @@ def test_one_that_may_choose_an_address_and_one_that_asks_for_it_take_turns(
     deep, one, asks = (at(staging_url=f"https://{x}.preview.example/") for x in ("x.y", "a", "b"))
     Task.objects.filter(pk=deep.pk).update(hold=Hold.APPROVAL)
     StagingLease.objects.create(address="https://x.y.preview.example:443", task=deep)
-    lease, run = begin()
+    begin()
     begin()  # another label is another address
     chooser = at()
     assert Task.objects.open_run(claim(), NOW) is None
