@@ -174,7 +174,12 @@ def _is_launch(test: dict[str, Any]) -> bool:
 
 
 def _entries(value: object) -> list[dict[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    found = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    return [{**entry, "classes": _names(entry.get("classes"))} for entry in found]
+
+
+def _names(value: object) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else []
 
 
 def _told(test: dict[str, Any]) -> str:

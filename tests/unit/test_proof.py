@@ -163,6 +163,13 @@ def test_a_strange_report_is_never_a_pass(text: str, tmp_path: Path) -> None:
     assert proof.read(tmp_path, Completed(0, "")).result == Result.NONE_RAN
 
 
+@pytest.mark.parametrize("classes", ["5", '{"a": 1}', "[[]]", "null"])
+def test_a_failure_of_no_known_class_is_a_broken_test(classes: str, tmp_path: Path) -> None:
+    test = f'{{"outcome": "failed", "when": "setup", "classes": {classes}, "message": []}}'
+    (tmp_path / "proof.json").write_text(f'{{"tests": [{test}]}}')
+    assert proof.read(tmp_path, Completed(1, "")).result == Result.BROKEN
+
+
 def test_passing_tests_with_a_failing_exit_code_are_no_pass(tmp_path: Path) -> None:
     test = {"id": "t", "when": "call", "outcome": "passed", "page_loaded": True}
     (tmp_path / "proof.json").write_text(json.dumps({"tests": [test], "errors": []}))
