@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 TIMEOUT_S = 10  # for each read; the caller bounds the whole
 
@@ -33,7 +33,8 @@ def fetch(url: str, header: str, limit_bytes: int) -> dict[str, object]:
     place = "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     link = kind(place, parts.port, timeout=TIMEOUT_S)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    asked = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    path = quote(asked, safe="!#$%&'()*+,/:;=?@[]~")  # what browsers send for other scripts
     try:
         link.request("GET", path, headers={"Host": parts.netloc, "User-Agent": "chimera"})
         answer = link.getresponse()

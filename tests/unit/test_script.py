@@ -244,6 +244,18 @@ def test_one_that_runs_another_is_found_out(deployer, site, check, answer, told)
     assert told in checked_by(deployer, check).wrong_commit(SHA, site[1])
 
 
+def test_a_check_that_prints_without_end_is_ended(deployer, site, monkeypatch):
+    monkeypatch.setattr(script, "FETCH_TIMEOUT_S", 0.3)
+    said = checked_by(deployer, f"command:yes {SHA}").wrong_commit(SHA, site[1])
+    assert "does not tell its commit: yes did not end in time" in said
+    assert len(said) < 1000
+
+
+def test_a_page_may_have_a_name_in_any_script(deployer, site):
+    site[0].header = SHA
+    assert deployer.wrong_commit(SHA, f"{site[1]}größe?für=mich") == ""
+
+
 def test_a_site_that_is_not_there_tells_no_commit(deployer):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
