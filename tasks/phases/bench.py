@@ -21,6 +21,7 @@ from tasks.outcome import Evidence
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
 from tasks.workspace import browser, checkout, proof, sharing, site, staging
 from tasks.workspace.environment import Attempt, Environment, Installer
+from tasks.workspace.folder import FolderError
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
 from tasks.workspace.sandbox import Jail, Mount, Network, is_visible
@@ -71,7 +72,11 @@ class Bench:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give an empty folder that is gone when the block ends."""
+        """Give an empty folder that is gone when the block ends.
+
+        If it cannot be deleted, as when a deploy command's container left files of another user
+        in it, that is told in the log and changes no outcome.
+        """
         base = self.host.home / "scratch"
         base.mkdir(parents=True, exist_ok=True)
         folder = Path(
@@ -80,7 +85,10 @@ class Bench:
         try:
             yield folder
         finally:
-            checkout.remove(folder)
+            try:
+                checkout.remove(folder)
+            except (OSError, FolderError) as error:
+                self.log.line(f"{folder.name} cannot be deleted: {error}")
 
     @contextlib.contextmanager
     def tree(self, sha: str) -> Iterator[Path]:

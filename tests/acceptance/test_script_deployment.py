@@ -18,7 +18,7 @@ from django.utils import timezone
 from tasks.lifecycle import OPEN, Phase
 from tasks.models import Deployment, Event, Project, Task
 from tasks.workflow import executor
-from tasks.workspace import script
+from tasks.workspace import checkout, script
 from tests.acceptance import journeys, scripts
 from tests.acceptance.journeys import Journey
 
@@ -134,6 +134,25 @@ def test_the_commit_is_deployed_by_the_command_and_proven_there(
     assert seen[-1] == "/version.txt"
     log = task.phase_runs.get(phase=DEPLOY).log_path.read_text()
     assert f"built for {task.project.name} on {task.branch}" in log
+
+
+def test_what_a_command_leaves_undeletable_changes_no_outcome(
+    work_from: WorkFrom, by_script: Callable[..., None], staging: Staging, monkeypatch: Any
+) -> None:
+    by_script(staging.command())
+    remove = checkout.remove
+
+    def refuse(folder: Path) -> None:  # as for files of a container that ran as root
+        is_ours = not (folder / "tree").exists()
+        remove(folder)
+        if not is_ours:
+            raise PermissionError(f"{folder} holds files of another user")
+
+    monkeypatch.setattr(checkout, "remove", refuse)
+    task = work_from(DEPLOY, staging_url=staging.url)
+    assert task.status == "completed", task.reason
+    log = task.phase_runs.get(phase=DEPLOY).log_path.read_text()
+    assert "cannot be deleted" in log
 
 
 def test_a_script_that_serves_the_old_commit_is_caught(
