@@ -12,7 +12,6 @@ from tasks.addresses import is_allowed, origin_of, pattern_of
 from tasks.commits import CommitCheck
 from tasks.lifecycle import TIME_LIMITS_S, Phase
 
-
 MAX_STAGING_URL = 480  # characters; what a deployment's row holds, and room for a slash
 
 
