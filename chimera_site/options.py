@@ -75,6 +75,7 @@ class Options:
     staging_hours: int
     keep_days: int
     keep_gb: float
+    min_free_mb: int
     demo: bool
     auth: str
     share_commits: str
@@ -134,6 +135,7 @@ def load(environ: Mapping[str, str], config_file: Path | None) -> Options:
         staging_hours=pick.whole("CHIMERA_STAGING_HOURS", 168, 0, 87_600),
         keep_days=pick.whole("CHIMERA_KEEP_DAYS", 30, 0, 36_500),
         keep_gb=pick.decimal("CHIMERA_KEEP_GB", 20, 0, 1_000_000),
+        min_free_mb=pick.whole("CHIMERA_MIN_FREE_MB", 500, 0, 10_000_000),
         demo=pick.whole("CHIMERA_DEMO", 1, 0, 1) == 1,
         auth=pick.one_of("CHIMERA_AUTH", "auto", ["auto", "off"]),
         share_commits=pick.one_of("CHIMERA_SHARE_COMMITS", "auto", ["auto", "on", "off"]),

@@ -15,11 +15,12 @@ MAX_LINES = 300
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "service"}
 
 # Floor -> the floors of tasks/ that it may import. Each floor may import itself.
-GROUND = {"lifecycle", "outcome", "feed", "addresses", "commits"}
+GROUND = {"lifecycle", "outcome", "feed", "addresses", "commits", "disk"}
 BELOW = {
     "lifecycle": set(),
     "addresses": set(),
     "commits": set(),
+    "disk": set(),
     "outcome": {"lifecycle"},
     "feed": {"lifecycle"},
     "models": {"lifecycle", "outcome", "addresses", "commits"},

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Count
 from django.utils import timezone
@@ -13,10 +14,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from tasks import disk
 from tasks.api.auth import Anyone, LocalUser
-from tasks.api.representations import worker_json
+from tasks.api.representations import breaker_json, worker_json
 from tasks.lifecycle import Status
-from tasks.models import Task, Worker
+from tasks.models import Breaker, Task, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +37,21 @@ class HealthView(APIView):
     permission_classes = [Anyone]
 
     def get(self, request: Request) -> Response:
-        """Answer in two queries, whatever the number of tasks."""
+        """Answer in three queries; tasks are only counted, and by an index."""
         standing: dict[str, Any] = {"uptime": int(time.monotonic() - _started_s)}
         try:
             workers = list(Worker.objects.live(timezone.now()).select_related("task"))
+            paused = list(Breaker.objects.paused().order_by("paused_until"))
             standing |= counts()
         except (DatabaseError, InterfaceError) as error:
             logger.warning("the database did not answer: %s", error)
             reason = "The database cannot be read. If this lasts, see the server's log."
         else:
-            reason = trouble(workers)
+            reason = disk.shortage(settings.CHIMERA.home, settings.CHIMERA.min_free_mb)
+            reason = reason or trouble(workers)
             if LocalUser().has_permission(request, self):
                 standing["workers"] = [worker_json(worker) for worker in workers]
+                standing["agents_paused"] = [breaker_json(each) for each in paused]
         if reason:
             standing = {"status": "unhealthy", "reason": reason, **standing}
             response = Response(standing, status=503)

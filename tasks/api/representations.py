@@ -9,7 +9,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from tasks.lifecycle import Status
-from tasks.models import Artifact, Deployment, PhaseRun, Task, Worker
+from tasks.models import Artifact, Breaker, Deployment, PhaseRun, Task, Worker
 
 STAGING_EXPIRY = "staging_expires_at"
 
@@ -131,4 +131,14 @@ def worker_json(worker: Worker) -> dict[str, Any]:
         "phase": worker.task.phase if worker.task else None,
         "last_seen": instant(worker.seen_at),
         "trouble": worker.trouble,
+    }
+
+
+def breaker_json(breaker: Breaker) -> dict[str, Any]:
+    """Return an agent that is paused, until when, and how its last start failed."""
+    return {
+        "agent": breaker.agent,
+        "until": instant(breaker.paused_until),
+        "failures": breaker.failures,
+        "reason": breaker.reason,
     }

@@ -14,11 +14,12 @@ from tasks.dashboard import story
 from tasks.dashboard.plain import plain
 from tasks.dashboard.tailer import newest_seq
 from tasks.lifecycle import ROUTE, Phase, Status, finished_phases
-from tasks.models import Project, Task, Worker
+from tasks.models import Breaker, Project, Task, Worker
 
 PAGE_SIZE = 25
 SHOWN_FEATURE = 160  # characters
 SHOWN_WORKERS = 60
+SHOWN_AGENTS = 10
 FORGOTTEN_AFTER = timedelta(minutes=5)  # a worker that was silent for longer is not shown
 
 
@@ -65,6 +66,15 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class PausedAgent:
+    """An agent that is not started for a while, and how its last start failed."""
+
+    name: str
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Paging:
     """Where in the list this page stands; queries are "" at either end."""
 
@@ -95,12 +105,20 @@ def list_context(status: str, page: int, now: datetime) -> dict[str, Any]:
         "total": total,
         "paging": _paging(chosen, page, last),
         "slots": slots,
+        "paused_agents": _paused_agents(),
         "busy": sum(slot.state == "busy" for slot in slots),
         "max_workers": settings.CHIMERA.max_workers,
         "now": now,
         "summary": ", ".join(f"{counts.get(each.value, 0)} {each.value}" for each in Status),
         "has_projects": bool(total) or Project.objects.exists(),
     }
+
+
+def _paused_agents() -> list[PausedAgent]:
+    return [
+        PausedAgent(plain(each.agent, 120), each.until, plain(each.reason, 300))
+        for each in Breaker.objects.paused().order_by("paused_until")[:SHOWN_AGENTS]
+    ]
 
 
 def _row(task: Task, now: datetime) -> Row:

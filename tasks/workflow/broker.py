@@ -22,6 +22,7 @@ from tasks.models import Task
 from tasks.models.nudge import Listener, can_listen
 from tasks.workflow import board
 from tasks.workflow.board import Board, Seat
+from tasks.workflow.diskspace import disk_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
         if not (self._changes.seen() or is_time):
             return False
         self._looked_at = time.monotonic()
+        if disk_trouble():
+            return False
         return Task.objects.claimable(timezone.now()).exists() and bool(shared.workers(Seat.IDLE))
 
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 from tasks.models import Task, Worker
 from tasks.workflow import pruning, reaper
 from tasks.workflow.board import Board, Seat
+from tasks.workflow.diskspace import disk_trouble
 from tasks.workflow.retention import Sizes
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Housekeeper(threading.Thread):
         connections.close_all()
 
     def _show_trouble(self) -> None:
-        trouble = self._probe.trouble
+        trouble = " ".join(filter(None, [self._probe.trouble, disk_trouble()]))
         rows = Worker.objects.filter(cluster=self._board.cluster).exclude(trouble=trouble)
         if rows.exists():  # a write each second would wake every process that waits for changes
             rows.update(trouble=trouble)
@@ -90,7 +91,7 @@ class Housekeeper(threading.Thread):
             self._wedge.is_suspect |= seated.seat == Seat.IDLE
         # Not "a worker is idle": a guard that hangs doesn't replace those that were killed.
         has_room = len(self._board.workers(Seat.BUSY)) < self._workers
-        can_serve = has_room and not self._board.is_draining
+        can_serve = has_room and not self._board.is_draining and not disk_trouble()
         has_work = can_serve and Task.objects.claimable(timezone.now()).exists()
         self.is_wedged = self._wedge.look(
             has_work=has_work, dispatched_at=self._board.dispatched_at, now=time.monotonic()

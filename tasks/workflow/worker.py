@@ -16,6 +16,7 @@ from django_q import signals
 from tasks.models import Lease, Task
 from tasks.workflow import board, heartbeat, pids
 from tasks.workflow.board import Seat
+from tasks.workflow.diskspace import disk_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ def work() -> int:
     performed = 0
     while not shared.is_draining and time.monotonic() < until:
         try:
-            lease = Task.objects.claim(heartbeat.start().name, timezone.now())
+            name = heartbeat.start().name
+            lease = None if disk_trouble() else Task.objects.claim(name, timezone.now())
         except DatabaseError as error:  # the next nudge comes when it is back
             logger.warning("The database does not answer; nothing is claimed: %s", error)
             connection.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import pytest
 from django.db import OperationalError, connection
@@ -13,10 +14,21 @@ from django.test import Client
 from django.utils import timezone
 
 from tasks.lifecycle import Status
-from tasks.models import Project, Task, Worker
+from tasks.models import Breaker, Project, Task, Worker
 from tasks.models.task import rank_of
 
 pytestmark = pytest.mark.django_db
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` says, as far as it is asked."""
+
+    total: int
+    used: int
+
+    @property
+    def free(self) -> int:
+        return self.total - self.used
 
 
 def add_worker(pid: int = 1, **columns: Any) -> Worker:
@@ -86,6 +98,37 @@ def test_callers_from_elsewhere_learn_nothing_of_the_workers(client: Client, db:
     assert "workers" not in response.json()
 
 
+def test_a_disk_that_is_nearly_full_is_unhealthy(
+    client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_worker()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**10, 10**10 - 499_999_999))
+    body = client.get("/health")
+    assert body.status_code == 503
+    assert "nearly full: 499 MB are free, and 500 are needed" in body.json()["reason"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**10, 10**10 - 500_000_000))
+    assert client.get("/health").status_code == 200
+
+
+def test_paused_agents_are_listed_and_no_reason_to_be_unhealthy(client: Client, db: None) -> None:
+    add_worker()
+    until = datetime(2030, 1, 1, 12, 5, tzinfo=UTC)
+    paused = {"paused_until": until, "failures": 5, "reason": "No such file"}
+    Breaker.objects.create(digest="a", agent="command:./coder", **paused)
+    Breaker.objects.create(digest="b", agent="playbook", failures=4)
+    answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json()["agents_paused"] == [
+        {
+            "agent": "command:./coder",
+            "until": "2030-01-01T12:05:00Z",
+            "failures": 5,
+            "reason": "No such file",
+        }
+    ]
+    assert "agents_paused" not in client.get("/health", REMOTE_ADDR="203.0.113.9").json()
+
+
 def test_twenty_thousand_tasks_are_counted_from_the_index(
     client: Client, project: Project, django_assert_num_queries: Any
 ) -> None:
@@ -106,7 +149,7 @@ def test_twenty_thousand_tasks_are_counted_from_the_index(
             for number in range(first, first + 1000)
         )
     add_worker()
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         body = client.get("/health").json()
     assert (body["tasks_queued"], body["tasks_completed"]) == (10_000, 10_000)
     counting = Task.objects.order_by().values_list("status").annotate(Count("pk"))

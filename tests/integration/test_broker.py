@@ -105,6 +105,17 @@ def test_a_draining_cluster_is_not_nudged(
     assert queue.dequeue() is None
 
 
+def test_a_host_whose_disk_is_nearly_full_is_not_nudged(
+    submit: Submit, seat: int, queue: TaskBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    monkeypatch.setattr(broker, "disk_trouble", lambda: "The disk is nearly full.")
+    assert queue.dequeue() is None
+    monkeypatch.setattr(broker, "disk_trouble", lambda: "")
+    monkeypatch.setattr(broker, "LOOK_EVERY_S", 0.0)
+    assert nudges(queue.dequeue()) == [broker.WORK]
+
+
 def test_only_one_nudge_is_under_way_at_a_time(
     submit: Submit, shared: Board, seat: int, queue: TaskBroker
 ) -> None:

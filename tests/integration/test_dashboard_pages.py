@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks.lifecycle import Phase, Status, Verdict
-from tasks.models import Event, Project, Task
+from tasks.models import Breaker, Event, Project, Task
 from tasks.outcome import Finding, Outcome
 from tests.integration import dashboard_rows as rows
 
@@ -227,6 +227,18 @@ def test_a_queued_task_says_what_it_waits_for(client: Client, submit: Callable[.
     page = page_of(client, task_url(task))
     assert "Waiting for its turn: Workspace preparation" in page
     assert "Waits for another task there." in page
+
+
+def test_a_paused_agent_is_named_with_its_end_and_its_last_words(
+    client: Client, project: Project
+) -> None:
+    until = datetime(2030, 1, 1, 12, 5, tzinfo=UTC)
+    Breaker.objects.create(digest="a", agent=HOSTILE, paused_until=until, reason=HOSTILE)
+    page = page_of(client, "/")
+    assert "is paused until 2030-01-01 12:05 UTC" in page
+    assert page.count(SHOWN) == 2
+    Breaker.objects.update(paused_until=None)
+    assert "is paused" not in page_of(client, "/")
 
 
 def test_a_worker_in_trouble_is_named_with_its_cause(client: Client, project: Project) -> None:

@@ -193,6 +193,21 @@ class TestWork:
         assert worker.work() == 0
         assert performed == []
 
+    def test_nothing_is_claimed_while_the_disk_is_nearly_full(
+        self,
+        heart: Heart,
+        submit: Submit,
+        performed: list[Lease],
+        shared: Board,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        submit()
+        shared.nudge_sent()
+        monkeypatch.setattr(worker, "disk_trouble", lambda: "The disk is nearly full.")
+        assert worker.work() == 0
+        assert performed == []
+        assert shared.is_nudge_under_way is False
+
     def test_after_a_minute_no_further_task_is_claimed(
         self,
         heart: Heart,

@@ -29,6 +29,11 @@ def test_evidence_and_staging_copies_have_an_end_by_default() -> None:
     assert (found.keep_days, found.keep_gb, found.staging_hours) == (30, 20.0, 168)
 
 
+def test_half_a_gigabyte_must_be_free_by_default() -> None:
+    assert options().min_free_mb == 500
+    assert options({"CHIMERA_MIN_FREE_MB": "0"}).min_free_mb == 0
+
+
 def test_a_part_of_a_gigabyte_is_a_size() -> None:
     assert options({"CHIMERA_KEEP_GB": "0.5"}).keep_gb == 0.5
 
