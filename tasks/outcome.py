@@ -106,6 +106,17 @@ class DeploymentFacts:
 
 
 @dataclass(frozen=True)
+class AgentStart:
+    """That an agent was started, and how it failed; "" when it did its work, good or bad.
+
+    An agent that says that a request is not for it has done its work too.
+    """
+
+    agent: str  # as its project names it
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How one try at a phase ended.
 
@@ -123,6 +134,12 @@ class Outcome:
     is_withdrawn: bool = False  # the task's staging copies are over
     permanent: bool = False
     cost_usd: float | None = None
+    agent: AgentStart | None = None
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Say whether the machinery broke in a way that may heal."""
+        return self.verdict == Verdict.ERRORED and not self.permanent
 
     def storable(self) -> Outcome:
         """Return it fit for any database: no NUL, no lone surrogate, nothing beyond bounds.
@@ -143,6 +160,7 @@ class Outcome:
             reason=_clean(self.reason, MAX_TEXT),
             findings=tuple(findings),
             facts=_clean_json(self.facts),
+            agent=self.agent and replace(self.agent, failure=_clean(self.agent.failure, 2000)),
             checkpoint={
                 name: _clean(value, MAX_TEXT) if isinstance(value, str) else value
                 for name, value in self.checkpoint.items()

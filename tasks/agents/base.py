@@ -77,11 +77,15 @@ class Report:
 
 
 class AgentError(Exception):
-    """The agent could not do its work; `permanent` says that trying again cannot help."""
+    """The agent could not do its work; `permanent` says that trying again cannot help.
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    `is_answer` says that the agent itself is well: it answered that this request is not for it.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, is_answer: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.is_answer = is_answer
 
 
 class Agent(Protocol):

@@ -47,7 +47,7 @@ class CommandAgent:
         argv = [_fill(word, values) for word in self._words]
         if max(len(word.encode(errors="replace")) for word in argv) > MAX_ARGUMENT_BYTES:
             advice = "The prompt is too long for an argument; use {prompt_file} in the command."
-            raise AgentError(advice, permanent=True)
+            raise AgentError(advice, permanent=True, is_answer=True)
         named = [Path(word) for word in self._words if word.startswith("/")]
         readable = [shell.scratch, *(path for path in named if path.exists())]
         done = shell.run(argv, stdin=brief.prompt.encode(), readable=readable)

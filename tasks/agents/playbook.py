@@ -27,7 +27,9 @@ class PlaybookAgent:
         """Write the test, or make the change, by the playbook that covers the request."""
         if brief.role is Role.REVIEWER:
             raise AgentError(
-                "the playbook agent cannot review; name another reviewer or none", permanent=True
+                "the playbook agent cannot review; name another reviewer or none",
+                permanent=True,
+                is_answer=True,
             )
         # -I and -B: nothing of the checkout is imported, and nothing is left in Chimera's folder.
         done = shell.run(
@@ -38,10 +40,12 @@ class PlaybookAgent:
         if done.ok:
             return Report(said=done.output_tail)
         if done.returncode == NOT_COVERED:
-            raise AgentError(not_covered(brief.feature), permanent=True)
+            raise AgentError(not_covered(brief.feature), permanent=True, is_answer=True)
         if done.returncode == NOT_APPLICABLE:
             reason = done.output_tail.strip().rpartition("\n")[2].removeprefix("playbook: ")
-            raise AgentError(f"the playbook does not fit this site: {reason}", permanent=True)
+            raise AgentError(
+                f"the playbook does not fit this site: {reason}", permanent=True, is_answer=True
+            )
         ending = "took too long" if done.timed_out else f"ended with code {done.returncode}"
         raise AgentError(f"the playbook agent {ending}: {done.output_tail[-2000:].strip()}")
 

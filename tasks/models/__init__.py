@@ -1,6 +1,7 @@
 """The rows: what was asked, where it stands, what happened, what proves it."""
 
 from tasks.models.artifact import Artifact
+from tasks.models.breaker import Breaker
 from tasks.models.deployment import Deployment
 from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError
@@ -12,6 +13,7 @@ from tasks.models.worker import Worker
 
 __all__ = [
     "Artifact",
+    "Breaker",
     "Deployment",
     "Event",
     "Lease",

@@ -63,6 +63,9 @@ class Project(models.Model):
     max_changed_lines = models.PositiveIntegerField(default=2000)
     max_changed_files = models.PositiveIntegerField(default=50)
     time_limits = models.JSONField(default=dict, blank=True, help_text="seconds by phase")
+    max_open_tasks = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="how many of its tasks may run at once; 0 = no limit"
+    )
     is_demo = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

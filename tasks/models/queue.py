@@ -6,16 +6,41 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, models, transaction
-from django.db.models import F, Q
+from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from tasks import lifecycle
 from tasks.lifecycle import OPEN, Hold, Status
 from tasks.models.event import Event
 from tasks.models.lease import Lease, lease_end
 from tasks.models.nudge import nudge
+from tasks.models.project import Project
 
 if TYPE_CHECKING:
     from tasks.models.task import Task
+
+
+_WAITING = Q(status=Status.QUEUED, hold=Hold.NONE)
+# Each begins with what its condition fixes: SQLite takes an index for a search only if it knows
+# the first columns, and would else sort thousands of rows by rank.
+QUEUE_INDEXES = [
+    models.Index(fields=["status", "hold", "rank", "id"], condition=_WAITING, name="task_by_rank"),
+    models.Index(
+        fields=["status", "hold", "project", "rank", "id"],
+        condition=_WAITING,
+        name="task_by_project_and_rank",
+    ),
+    models.Index(
+        fields=["hold", "paused_agent", "rank"],
+        condition=Q(hold=Hold.AGENT),
+        name="task_waiting_for_agent",
+    ),
+    models.Index(
+        fields=["status", "lease_expires_at"],
+        condition=Q(status=Status.RUNNING),
+        name="task_by_lease",
+    ),
+]
 
 
 class QueueQuerySet(models.QuerySet["Task"]):
@@ -34,6 +59,9 @@ class QueueQuerySet(models.QuerySet["Task"]):
     def claimable(self, now: datetime) -> QueueQuerySet:
         """Return every task that a worker could claim, in no order."""
         queued = Q(status=Status.QUEUED, hold=Hold.NONE, due_at__lte=now)
+        if self._is_one_full():
+            # Named, not left out: the index then leads past all that wait for a full one.
+            queued &= Q(project__in=list(self._with_room().values_list("pk", flat=True)))
         expired = Q(status=Status.RUNNING, lease_expires_at__lte=now)
         return self.filter(queued | expired)
 
@@ -45,7 +73,7 @@ class QueueQuerySet(models.QuerySet["Task"]):
         """
         while True:
             with transaction.atomic(using=self.db):
-                task = self._pick(self.abandoned(now)) or self._pick(self.waiting(now))
+                task = self._pick(self.abandoned(now)) or self._pick_waiting(now)
                 if task is None:
                     return None
                 lease = task.take(worker, now)
@@ -66,15 +94,73 @@ class QueueQuerySet(models.QuerySet["Task"]):
                 nudge(self.db)
         return is_free
 
+    def _pick_waiting(self, now: datetime) -> Task | None:
+        """Return the best task whose project has room for one more that runs.
+
+        The best of all is looked at first, which is one query while no project is full. Then the
+        best of each project with room: past those of a full one, thousands perhaps, it would be
+        slow to search by rank.
+        """
+        task = self._pick(self.waiting(now).annotate(limit=F("project__max_open_tasks")))
+        if task is None or not vars(task)["limit"] or self._has_room(task.project_id):
+            return task
+        passed_by: list[int] = []
+        while True:
+            mine = self.waiting(now).filter(project=OuterRef("pk")).exclude(pk__in=passed_by)
+            heads = self._with_room().annotate(head=Subquery(mine.values("pk")[:1]))
+            best = [pk for pk in heads.values_list("head", flat=True) if pk is not None]
+            found = self.filter(pk__in=best).order_by("rank", "id").first()
+            if found is None:
+                return None
+            task = self._pick(self.waiting(now).filter(pk=found.pk))
+            if task is not None and self._has_room(task.project_id):
+                return task
+            passed_by.append(found.pk)  # another claimer has it, or took the project's last place
+
+    def _with_room(self) -> models.QuerySet[Project]:
+        """Return the projects that may have one more task running."""
+        room = Q(max_open_tasks=0) | Q(running__lt=F("max_open_tasks"))
+        return self._counted(Project.objects.all()).filter(room)
+
+    def _is_one_full(self) -> bool:
+        limited = Project.objects.filter(max_open_tasks__gt=0)
+        return self._counted(limited).filter(Q(running__gte=F("max_open_tasks"))).exists()
+
+    def _has_room(self, project_pk: int) -> bool:
+        """Say whether the project is not full; others wait with asking until we are done.
+
+        PostgreSQL has several claimers at a time. All lock the same rows in the same order.
+        """
+        limited = Project.objects.filter(max_open_tasks__gt=0).order_by("pk")
+        list(limited.select_for_update(no_key=True).values_list("pk"))
+        return self._with_room().filter(pk=project_pk).exists()
+
+    def _counted(self, projects: models.QuerySet[Project]) -> models.QuerySet[Project]:
+        mine = self.filter(status=Status.RUNNING, project=OuterRef("pk")).order_by()
+        number = mine.values("project").annotate(number=Count("pk")).values("number")
+        return projects.annotate(running=Coalesce(Subquery(number), 0))
+
     def _pick(self, candidates: QueueQuerySet) -> Task | None:
         if connections[self.db].features.has_select_for_update_skip_locked:
             # Not the full lock: whoever writes a row that refers to the task would have it skipped.
-            candidates = candidates.select_for_update(skip_locked=True, no_key=True)
+            candidates = candidates.select_for_update(skip_locked=True, of=("self",), no_key=True)
         return candidates.first()
 
 
 class TakenTask(models.Model):
     """The part of Task that changes hands."""
+
+    hold = models.CharField(max_length=10, choices=Hold.choices, blank=True, default=Hold.NONE)
+    paused_agent = models.ForeignKey(
+        "tasks.Breaker",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="waiting",
+        db_index=False,
+        help_text="the agent that it waits for, held",
+    )
 
     class Meta:
         abstract = True

@@ -14,8 +14,9 @@ from django.db.models import F
 
 from tasks import lifecycle
 from tasks.addresses import addresses_of
-from tasks.lifecycle import OPEN, Phase, Status, Step, Verdict
+from tasks.lifecycle import OPEN, Hold, Phase, Status, Step, Verdict
 from tasks.models.artifact import Artifact
+from tasks.models.breaker import Breaker, Noted
 from tasks.models.deployment import Deployment
 from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError, lease_end
@@ -37,9 +38,9 @@ class TaskQuerySet(QueueQuerySet):
     def open_run(self, lease: Lease, now: datetime) -> PhaseRun | None:
         """Open the next try at the task's phase and count the attempt.
 
-        None if another task has the staging address that it needs: it is queued then, until that
-        one is done there. Opening it again, after an outage that swallowed the answer, does no
-        harm. Raises LeaseLostError.
+        None if another task has the staging address that it needs, or its agent is paused: it is
+        put back then, with nothing spent, until that is over. Opening it again, after an outage
+        that swallowed the answer, does no harm. Raises LeaseLostError.
         """
         with transaction.atomic(using=self.db):
             held = self.filter(pk=lease.task_pk, fence=lease.fence, status=Status.RUNNING)
@@ -57,6 +58,10 @@ class TaskQuerySet(QueueQuerySet):
             taken = _take_addresses(task, lease, now)
             if taken is not None:
                 _queue_behind(task, taken, now)
+                return None
+            paused = Breaker.objects.stopping(task, now)
+            if paused is not None:
+                _wait_for_agent(task, paused)
                 return None
             run = PhaseRun.objects.create(
                 task=task,
@@ -93,9 +98,14 @@ class TaskQuerySet(QueueQuerySet):
             )
             if task is None or task.status != Status.RUNNING:
                 raise LeaseLostError(lease.task_id)
-            step = lifecycle.settle(task.state, outcome.verdict, permanent=outcome.permanent)
+            noted = Breaker.objects.note(outcome.agent, task, now) if outcome.agent else Noted()
+            waits_for = noted.paused if outcome.is_worth_another_try else None
+            # A start that failed because its agent is down is none of the task's: nothing is spent.
+            verdict = Verdict.INTERRUPTED if waits_for else outcome.verdict
+            step = lifecycle.settle(task.state, verdict, permanent=outcome.permanent)
             held = self.filter(pk=task.pk, fence=lease.fence, status=Status.RUNNING)
-            if held.update(**_columns(task, step, outcome, now)) != 1:
+            columns = _columns(task, step, outcome, now) | _hold_columns(waits_for)
+            if held.update(**columns) != 1:
                 raise LeaseLostError(lease.task_id)
             _close(run, outcome, now)
             Artifact.objects.bulk_create(artifacts)
@@ -104,6 +114,7 @@ class TaskQuerySet(QueueQuerySet):
                 _wake_waiting(task, now)
             task.refresh_from_db()
             _tell(task, run, outcome)
+            noted.tell()
         return task
 
 
@@ -134,6 +145,25 @@ def _queue_behind(task: Task, taken: StagingLease, now: datetime) -> None:
     if task.reason != reason:
         task.status = Status.QUEUED
         Event.objects.append("task.waiting", task, reason=reason, **task.standing())
+
+
+def _wait_for_agent(task: Task, paused: Breaker) -> None:
+    """Put the task back, with nothing spent, until its agent may be started again."""
+    type(task).objects.filter(pk=task.pk).update(
+        status=Status.QUEUED,
+        attempts=F("attempts") - 1,
+        holder="",
+        lease_expires_at=None,
+        **_hold_columns(paused),
+    )
+    task.status = Status.QUEUED
+    Event.objects.append("task.waiting", task, reason=paused.why_wait, **task.standing())
+
+
+def _hold_columns(paused: Breaker | None) -> dict[str, Any]:
+    if paused is None:
+        return {}
+    return {"hold": Hold.AGENT, "paused_agent": paused, "reason": paused.why_wait}
 
 
 def _wake_waiting(task: Task, now: datetime) -> None:

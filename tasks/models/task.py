@@ -20,7 +20,7 @@ from tasks import lifecycle
 from tasks.lifecycle import OPEN, Hold, Phase, State, Status
 from tasks.models.event import Event
 from tasks.models.project import Project
-from tasks.models.queue import TakenTask
+from tasks.models.queue import QUEUE_INDEXES, TakenTask
 from tasks.models.settlement import TaskQuerySet
 from tasks.outcome import Checkpoint, TestReport, forgotten_from
 
@@ -61,7 +61,6 @@ class Task(TakenTask):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     phase = models.CharField(max_length=30, choices=Phase.choices, default=lifecycle.ROUTE[0])
     stopped_in = models.CharField(max_length=30, choices=Phase.choices, blank=True, default="")
-    hold = models.CharField(max_length=10, choices=Hold.choices, blank=True, default=Hold.NONE)
     reason = models.TextField(blank=True, default="", help_text="why it ended, or waits")
     rounds = models.PositiveIntegerField(default=0)
     max_retries = models.PositiveIntegerField(default=3)
@@ -97,16 +96,7 @@ class Task(TakenTask):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(
-                fields=["rank", "id"],
-                condition=Q(status=Status.QUEUED, hold=Hold.NONE),
-                name="task_waiting_by_rank",
-            ),
-            models.Index(
-                fields=["lease_expires_at"],
-                condition=Q(status=Status.RUNNING),
-                name="task_running_by_lease",
-            ),
+            *QUEUE_INDEXES,
             models.Index(fields=["status", "-id"], name="task_status_newest"),
             models.Index(
                 fields=["waits_for"], condition=~Q(waits_for=""), name="task_waiting_for_staging"
@@ -234,6 +224,7 @@ class Task(TakenTask):
                 reason="Cancelled on request.",
                 waits_for="",
                 holder="",
+                hold=Hold.NONE,
                 lease_expires_at=None,
                 fence=F("fence") + 1,
                 completed_at=now,

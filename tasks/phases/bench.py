@@ -10,7 +10,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from tasks.agents.base import Brief, Report, Role
 from tasks.agents.prompts import with_prompt
 from tasks.outcome import Evidence
 from tasks.phases.base import Host, InterruptedRunError, Order, OutOfTimeError
+from tasks.phases.shell import AgentShell
+from tasks.phases.starts import Starts
 from tasks.workspace import browser, checkout, proof, sharing, site, staging
 from tasks.workspace.environment import Attempt, Environment, Installer
 from tasks.workspace.folder import FolderError
 from tasks.workspace.git import Repository, checkpoint_ref
 from tasks.workspace.process import Completed, Log, arguments, output, run
-from tasks.workspace.sandbox import Jail, Mount, Network, is_visible
+from tasks.workspace.sandbox import Jail, Network
 from tasks.workspace.site import Room, SiteOrder, doorway, running
 
 PROOF_TIMEOUT_S = 120.0
@@ -41,6 +43,7 @@ class Bench:
     log: Log
     deadline: float  # of time.monotonic()
     should_stop: Callable[[], bool]
+    starts: Starts = field(default_factory=Starts)
 
     def left_s(self) -> float:
         """Return the seconds left, more than none. Raises InterruptedRunError, OutOfTimeError."""
@@ -189,7 +192,6 @@ class Bench:
         diff: str = "",
     ) -> Report:
         """Have an agent work in `workspace`; a reviewer may only read. Raises AgentError."""
-        agent = agents.find(specification)
         order = self.order
         brief = Brief(
             role=role,
@@ -203,10 +205,14 @@ class Bench:
         )
         network = Network.HOST if order.project.agent_network else Network.NONE
         jail = environment.jail(workspace, writable=role != Role.REVIEWER, network=network)
-        with self.scratch() as folder:
+        with self.scratch() as folder, self.starts.of(specification):
+            agent = agents.find(specification)
             self.log.line(f"{role}: {agent.name}")
-            report = agent.work(with_prompt(brief), BenchShell(self, jail, folder))
-        self.left_s()
+            shell = AgentShell(
+                self.host.sandbox, jail, folder, self.log, self.left_s, self.should_stop
+            )
+            report = agent.work(with_prompt(brief), shell)
+            self.left_s()
         return report
 
     def check(self, argv: Sequence[str], tree: Path, env: Mapping[str, str]) -> Completed:
@@ -258,43 +264,6 @@ class Bench:
         """Return what the site printed in this try, if it printed anything."""
         path = self.folder / "site.log"
         return (Evidence("log", str(path), "site.log"),) if path.is_file() else ()
-
-
-@dataclass(frozen=True)
-class BenchShell:
-    """The shell that an agent gets: the sandbox, with the workspace as its folder."""
-
-    bench: Bench
-    jail: Jail
-    scratch: Path
-
-    @property
-    def workspace(self) -> str:
-        """Return the workspace's path as a command sees it."""
-        return self.bench.host.sandbox.inside(self.jail, self.jail.workspace)
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        readable: Sequence[Path] = (),
-        env: dict[str, str] | None = None,
-    ) -> Completed:
-        """Run `argv` to its end; `readable` host paths are visible to it, read-only."""
-        mounts = (
-            *self.jail.mounts,
-            *(Mount(path, str(path)) for path in readable if not is_visible(path)),
-        )
-        jail = replace(self.jail, mounts=mounts, env={**self.jail.env, **(env or {})})
-        call = self.bench.host.sandbox.command(jail, argv)
-        return run(
-            call,
-            timeout_s=self.bench.left_s(),
-            log=self.bench.log,
-            stdin=stdin,
-            should_stop=self.bench.should_stop,
-        )
 
 
 def write_test(folder: Path, test_path: str, content: bytes) -> None:

@@ -91,7 +91,8 @@ def _ask_reviewer(bench: Bench, diff: str) -> tuple[str, list[Finding], float | 
             test_path=checkpoint.test_path,
             diff=diff,
         )
-    _, findings = read_verdict(report.answer)
+    with bench.starts.of(bench.order.project.reviewer):
+        _, findings = read_verdict(report.answer)
     return report.answer, findings, report.cost_usd
 
 

@@ -19,6 +19,7 @@ from tasks.models import Lease, LeaseLostError, PhaseRun, Project, Task
 from tasks.outcome import Outcome
 from tasks.phases.base import Host, InterruptedRunError, OutOfTimeError
 from tasks.phases.bench import Bench
+from tasks.phases.starts import Starts
 from tasks.workflow import journal
 from tasks.workspace import git, sandbox
 from tasks.workspace.process import Log, child_seconds
@@ -38,7 +39,7 @@ def run(lease: Lease, should_stop: ShouldStop) -> None:
                 should_stop, lambda: Task.objects.open_run(lease, timezone.now())
             )
             if phase_run is None:
-                return  # another task has the staging address; this one is queued behind it
+                return  # it waits for a staging address that another has, or for its agent
             outcome = perform(phase_run, should_stop)
             close_old_connections()  # a phase may outlast what the database server keeps open
             task = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
@@ -103,6 +104,7 @@ def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:
 def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
     task = phase_run.task
     limit_s = 0
+    starts = Starts()
     try:
         limit_s = task.project.time_limit_s(Phase(phase_run.phase))
         order = journal.order_of(task, phase_run)
@@ -111,7 +113,7 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
         if not host.sandbox.is_on:
             log.line("WITHOUT A SANDBOX: what runs here can read and change all that Chimera can")
         deadline = time.monotonic() + limit_s
-        bench = Bench(order, host, phase_run.folder, log, deadline, should_stop)
+        bench = Bench(order, host, phase_run.folder, log, deadline, should_stop, starts)
         outcome = phases.RUN[order.phase](bench)
         outcome = replace(outcome, facts={**outcome.facts, "sandboxed": host.sandbox.is_on})
         if outcome.verdict == Verdict.REJECTED:
@@ -119,7 +121,8 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
     except InterruptedRunError:
         return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
     except OutOfTimeError:
-        return Outcome(Verdict.ERRORED, f"The phase did not end within {limit_s} s.")
+        reason = f"The phase did not end within {limit_s} s."
+        return Outcome(Verdict.ERRORED, reason, agent=starts.last)
     except Exception as error:
         if should_stop():
             return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
@@ -128,9 +131,9 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
         logger.error("%s: %s: %s", task.task_id, phase_run.phase, reason, exc_info=trace)
         log.line(reason)
         permanent = bool(getattr(error, "permanent", False))
-        return Outcome(Verdict.ERRORED, reason, permanent=permanent)
+        return Outcome(Verdict.ERRORED, reason, permanent=permanent, agent=starts.last)
     log.line(f"{outcome.verdict}: {outcome.reason}")
-    return outcome
+    return replace(outcome, agent=starts.last)
 
 
 def _in_words(error: Exception) -> str:

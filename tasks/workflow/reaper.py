@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from tasks.lifecycle import OPEN, Status
-from tasks.models import Deployment, Task, Worker
+from tasks.models import Breaker, Deployment, Task, Worker
 from tasks.workflow import pids
 from tasks.workflow.leftovers import remove_leftovers
 from tasks.workspace import staging
@@ -26,6 +26,7 @@ def sweep(now: datetime, ended_since: datetime | None = None) -> None:
     """
     free_dead_holders(now)
     forget_workers(now)
+    Breaker.objects.release_due(now)
     close_dead_deployments(now)
     end_expired_deployments(now)
     end_surplus_deployments(now)

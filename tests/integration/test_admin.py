@@ -133,6 +133,7 @@ def form(project: Project) -> dict[str, Any]:
         "reviewer": "",
         "max_changed_lines": "2000",
         "max_changed_files": "50",
+        "max_open_tasks": "2",
         "time_limits": "{}",
         "staging_origins": "",
     }

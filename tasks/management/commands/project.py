@@ -40,6 +40,9 @@ class Command(BaseCommand):
         add.add_argument("--coder", default="playbook", help="e.g. 'command:./coder {prompt_file}'")
         add.add_argument("--author", default="playbook")
         add.add_argument("--reviewer", default="", help="none by default")
+        add.add_argument(
+            "--max-open-tasks", type=int, default=0, help="that run at once; 0 = no limit"
+        )
         add.add_argument("--agent-network", action="store_true", help="let agents use the network")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -109,6 +112,7 @@ def _from_options(options: dict[str, Any]) -> Project:
         coder=options["coder"],
         reviewer=options["reviewer"],
         agent_network=options["agent_network"],
+        max_open_tasks=options["max_open_tasks"],
     )
 
 
