@@ -117,6 +117,29 @@ class TaskQuerySet(QueueQuerySet):
             noted.tell()
         return task
 
+    def put_back_running(self, reason: str, now: datetime) -> int:
+        """Queue all running tasks where they are, with nothing spent; return how many.
+
+        For a home that was restored: none of their holders can be there.
+        """
+        with transaction.atomic(using=self.db):
+            tasks = list(self.filter(status=Status.RUNNING).select_for_update())
+            for task in tasks:
+                was_open = task.phase_runs.filter(verdict="").exists()
+                task.close_open_run(now, reason)
+                self.filter(pk=task.pk, fence=task.fence).update(
+                    status=Status.QUEUED,
+                    attempts=max(0, task.attempts - was_open),
+                    reason=reason,
+                    due_at=now,
+                    holder="",
+                    lease_expires_at=None,
+                    fence=F("fence") + 1,
+                )
+                task.status = Status.QUEUED
+                Event.objects.append("task.restored", task, reason=reason, **task.standing())
+        return len(tasks)
+
 
 def _take_addresses(task: Task, lease: Lease, now: datetime) -> StagingLease | None:
     """Take the staging addresses that the task's phase needs; return what another task has."""

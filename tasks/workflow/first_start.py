@@ -18,6 +18,7 @@ from tasks.workspace import git
 
 logger = logging.getLogger(__name__)
 
+RESTORE_DRAFT = ".restore"  # unpacked by a restore; while it lies there, that has not ended
 DEMO_NAME = "demo"
 DEMO_ADDRESS = "http://demo.localhost/"  # where its people would use it; nothing listens there
 
@@ -32,6 +33,11 @@ def prepare() -> None:
     Blocks. Raises FirstStartError, with what to do.
     """
     home: Path = settings.CHIMERA.home
+    if (home / RESTORE_DRAFT).exists():
+        raise FirstStartError(
+            f"A backup was being restored into {home}, and that did not end. Run manage.py restore "
+            "again; it begins anew."
+        )
     with _alone(home / "first_start.lock"):
         try:
             bring_database_up()
