@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from tasks.lifecycle import Hold, Phase, Status, Verdict
 from tasks.models import Breaker, Event, Lease, PhaseRun, Project, Task
+from tasks.models import breaker as breaker_module
 from tasks.models.breaker import FAILURES, LONGEST_PAUSE_S, PAUSE_S, pause_s
 from tasks.outcome import AgentStart, Outcome
 
@@ -292,3 +296,40 @@ def test_tasks_whose_project_has_another_agent_by_now_go_on_at_once(at: At) -> N
     assert held.hold == Hold.NONE
     assert begin()[1] is not None
     assert breaker().paused_until is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_is_faster_no_task_is_left_waiting(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker_module, "PAUSE_S", 0)
+    tasks = [at() for _ in range(30)]
+    broken = threading.Event()
+    broken.set()
+    errors: list[Exception] = []
+
+    def work(name: str) -> None:
+        try:
+            until = time.monotonic() + 20
+            done = Task.objects.filter(phase=Phase.GUARDIAN_REVIEW)
+            while done.count() < len(tasks) and time.monotonic() < until:
+                now = timezone.now() + timedelta(days=9999)
+                Breaker.objects.release_due(now)
+                lease = Task.objects.claim(name, now)
+                run = Task.objects.open_run(lease, now) if lease else None
+                if lease and run:
+                    seen = FAILED if broken.is_set() else WORKED
+                    Task.objects.settle(lease, run, seen, now)
+                if Breaker.objects.filter(pauses__gte=3).exists():
+                    broken.clear()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert errors == []
+    assert Task.objects.filter(phase=Phase.GUARDIAN_REVIEW).count() == len(tasks)
+    assert breaker().paused_until is None
