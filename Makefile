@@ -2,7 +2,7 @@
 # Paths are relative on purpose: the folder may have any name, spaces too.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench fmt install
+.PHONY: help demo run test check bench chaos soak fmt install
 MAKEFLAGS += --no-print-directory
 
 # The first Python that is new enough: the one that .venv was made with, else one on the PATH.
@@ -56,6 +56,14 @@ check: ## formatting, lint, types, import floors, missing migrations
 bench: ## measure the demo task, and the time from POST to the first phase
 	$(bootstrap) --programs needed
 	@.venv/bin/python -m benchmarks.bench $(ARGS)
+
+chaos: ## attack a real factory by a plan and check what was seen (ROUNDS=20 SEED=7)
+	$(bootstrap) --dev --programs needed
+	@.venv/bin/python -m tests.chaos --rounds $(or $(ROUNDS),3) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: ## keep a factory busy and watch what it holds (MINUTES=30)
+	$(bootstrap) --dev --programs needed
+	@.venv/bin/python -m tests.chaos.soak --minutes $(or $(MINUTES),30) $(ARGS)
 
 fmt: ## format the code and sort its imports
 	$(bootstrap) --dev --programs no

@@ -1,0 +1,214 @@
+"""Keep a factory busy and watch what it holds: `python -m tests.chaos.soak --minutes 30`.
+
+Exit code 0: nothing grew beyond its bound; 1: something did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.chaos.stage import Stage, forget_options
+
+EVERY_S = 3.0
+WARM_UP = 0.2  # of the time: until every worker has done every kind of work
+MOST_OPEN = 12  # tasks; more are not submitted until some have ended
+KIB, MIB = 2**10, 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the factory's own processes and its home held at one moment."""
+
+    at: float
+    ended: int  # tasks, so far
+    handles: float
+    threads: float
+    memory: float  # PSS in MiB: shared pages count for the share of each process
+    zombies: float
+    passing: float  # MiB of workspaces and staged copies
+    disk: float  # MiB of everything else in the home
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much one figure may grow from the beginning to the end."""
+
+    name: str
+    title: str
+    unit: str
+    by: float
+    by_share: float = 0.0  # of where it began
+    per_task: float = 0.0  # logs, rows and evidence are kept, and told by `manage.py retention`
+
+    def limit(self, begin: float, tasks: int) -> float:
+        """Return how much more is allowed after so many tasks."""
+        return self.by + self.by_share * begin + self.per_task * tasks
+
+
+BOUNDS = (
+    Bound("handles", "file handles", "", by=8),
+    Bound("threads", "threads", "", by=3),
+    Bound("memory", "memory (PSS)", "MiB", by=8, by_share=0.05),
+    Bound("zombies", "zombies", "", by=0),
+    Bound("passing", "workspaces, copies", "MiB", by=4),
+    Bound("disk", "disk, all else", "MiB", by=16, per_task=0.25),
+)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One line of the table."""
+
+    bound: Bound
+    begin: float
+    end: float
+    allowed: float
+
+    @property
+    def is_fine(self) -> bool:
+        """Say whether the growth is within its bound."""
+        return self.end - self.begin <= self.allowed
+
+    def __str__(self) -> str:
+        numbers = f"{self.begin:>9.1f} {self.end:>9.1f} {self.end - self.begin:>+9.1f}"
+        verdict = "" if self.is_fine else "  TOO MUCH"
+        return f"{self.bound.title:<20} {numbers} {self.allowed:>9.1f} {self.bound.unit}{verdict}"
+
+
+def judge(samples: list[Sample]) -> list[Growth]:
+    """Compare the medians of the first and of the last quarter, after the warm-up."""
+    steady = samples[int(len(samples) * WARM_UP) :]
+    quarter = max(1, len(steady) // 4)
+    first, last = steady[:quarter], steady[-quarter:]
+    tasks = last[-1].ended - first[0].ended
+    growths = []
+    for bound in BOUNDS:
+        begin, end = (
+            statistics.median(getattr(sample, bound.name) for sample in part)
+            for part in (first, last)
+        )
+        growths.append(Growth(bound, begin, end, bound.limit(begin, tasks)))
+    return growths
+
+
+def look(stage: Stage, ended: int) -> Sample:
+    """Measure everything once. Blocks for some 100 ms."""
+    handles = threads = memory = zombies = 0.0
+    for process in stage.family():
+        with contextlib.suppress(psutil.Error):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                zombies += _is_old(process)
+            elif stage.is_program(process):
+                handles += process.num_fds()
+                threads += process.num_threads()
+                memory += process.memory_full_info().pss / MIB
+    passing = sum(_size(stage.home / name) for name in ("scratch", "staging")) / MIB
+    disk = _size(stage.home) / MIB - passing
+    return Sample(time.time(), ended, handles, threads, memory, zombies, passing, disk)
+
+
+def _is_old(process: psutil.Process) -> bool:
+    """Say whether its parent had time to reap it."""
+    return time.time() - process.create_time() > 60
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(place, name)).st_blocks * 512  # noqa: PTH118
+    return size
+
+
+@contextmanager
+def busy(stage: Stage, seed: int) -> Iterator[None]:
+    """Have tasks submitted and followed within the block, one after the other ends."""
+    from tests.chaos.load import Load, Reader, Watcher
+
+    load = Load(stage, seed)
+    threads = [Watcher(stage, load), Reader(stage, "steady"), Reader(stage, "restless", 5)]
+    closing = threading.Event()
+
+    def submit() -> None:
+        while not closing.wait(0.2):
+            if load.count_open() < MOST_OPEN:
+                load.submit(1, over_s=0.2)
+
+    people = threading.Thread(target=submit)
+    for thread in (*threads, people):
+        thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        for each in threads:
+            each.closing.set()
+        for thread in (*threads, people):
+            thread.join()
+
+
+def watch(stage: Stage, minutes: float) -> list[Sample]:
+    """Measure every few seconds for so long. Blocks."""
+    from tasks.lifecycle import OPEN
+    from tasks.models import Task
+
+    samples = []
+    until = time.monotonic() + minutes * 60
+    while time.monotonic() < until:
+        time.sleep(EVERY_S)
+        samples.append(look(stage, Task.objects.exclude(status__in=OPEN).count()))
+    return samples
+
+
+def main() -> int:
+    """Run, print the table, and judge."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--workers", type=int, default=3)
+    minutes, workers = vars(parser.parse_args()).values()
+    folder = Path(tempfile.mkdtemp(prefix="chimera-soak-"))
+    home, notes = folder / "home", folder / "notes"
+    for each in (home, notes):
+        each.mkdir(mode=0o700)
+    stage = Stage(home, notes, workers=workers, lease_s=30)
+    forget_options()
+    os.environ.update(stage.environment)
+    import django
+
+    django.setup()
+    try:
+        stage.open()
+        with busy(stage, seed=1):
+            samples = watch(stage, minutes)
+        stage.close()
+    finally:
+        stage.end()
+        shutil.rmtree(folder, ignore_errors=True)
+    growths = judge(samples)
+    tasks = samples[-1].ended
+    print(f"{minutes:g} minutes, {tasks} tasks, {len(samples)} samples, {stage.restarts} restarts")
+    print(f"{'':<20} {'begin':>9} {'end':>9} {'growth':>9} {'allowed':>9}")
+    for growth in growths:
+        print(growth)
+    is_fine = all(growth.is_fine for growth in growths) and stage.restarts == 0
+    print("nothing grew beyond its bound" if is_fine else "BROKEN")
+    return 0 if is_fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
