@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ OUTAGE_PAUSE_S = 0.5
 
 def run(lease: Lease, should_stop: ShouldStop) -> None:
     """Run the task until it ends, waits, or is no longer ours. Blocks."""
+    is_first = True
     try:
         while True:
             phase_run = _patiently(
@@ -40,6 +42,10 @@ def run(lease: Lease, should_stop: ShouldStop) -> None:
             )
             if phase_run is None:
                 return  # it waits for a staging address that another has, or for its agent
+            if is_first:
+                # The holder before may have been killed between the row and the branch.
+                _patiently(should_stop, partial(set_branch, phase_run.task))
+            is_first = False
             outcome = perform(phase_run, should_stop)
             close_old_connections()  # a phase may outlast what the database server keeps open
             task = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
@@ -88,7 +94,10 @@ def settle(lease: Lease, phase_run: PhaseRun, outcome: Outcome) -> Task:
 
 def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:
     """Run one phase and return its outcome, whatever happens in it."""
-    log = Log(phase_run.log_path)
+    try:
+        log = Log(phase_run.log_path)
+    except OSError as error:  # a full disk, most likely: it is tried again later
+        return Outcome(Verdict.ERRORED, f"The log cannot be written: {error}").storable()
     began, waited = time.monotonic(), child_seconds()
     try:
         outcome = _perform(phase_run, log, should_stop)
@@ -129,11 +138,17 @@ def _perform(phase_run: PhaseRun, log: Log, should_stop: ShouldStop) -> Outcome:
         reason = _in_words(error)
         trace = None if _is_ours(error) else error
         logger.error("%s: %s: %s", task.task_id, phase_run.phase, reason, exc_info=trace)
-        log.line(reason)
+        _say(log, reason)
         permanent = bool(getattr(error, "permanent", False))
         return Outcome(Verdict.ERRORED, reason, permanent=permanent, agent=starts.last)
-    log.line(f"{outcome.verdict}: {outcome.reason}")
+    _say(log, f"{outcome.verdict}: {outcome.reason}")
     return replace(outcome, agent=starts.last)
+
+
+def _say(log: Log, text: str) -> None:
+    """Write how it ended into the log; the row tells that too, so a full disk is no matter."""
+    with contextlib.suppress(OSError):
+        log.line(text)
 
 
 def _in_words(error: Exception) -> str:
@@ -176,16 +191,25 @@ def sandbox_for(project: Project) -> sandbox.Sandbox:
 
 
 def set_branch(task: Task) -> None:
-    """Point the task's branch at the commit that its row records; never at anything else."""
-    task.refresh_from_db(fields=["code_sha", "test_sha"])
-    sha = task.code_sha or task.test_sha
+    """Point the task's branch at the commit that its row records; never at anything else.
+
+    A worker that was frozen between reading the row and writing the branch is refused, since the
+    branch has moved: it reads both again.
+    """
     path = settings.CHIMERA.home / "repositories" / f"{task.project.name}.git"
-    if not sha or not path.exists():
+    if not task.test_sha or not path.exists():
         return
+    ref = git.branch_ref(task.task_id)
     try:
-        git.Repository.open(path).set_ref(git.branch_ref(task.task_id), sha)
+        repository = git.Repository.open(path)
+        while True:
+            old = repository.ref(ref) or ""
+            task.refresh_from_db(fields=["code_sha", "test_sha"])
+            sha = task.code_sha or task.test_sha
+            if sha in {"", old} or repository.set_ref(ref, sha, old):
+                return
     except git.GitError:
-        logger.exception("%s: the branch could not be set to %s", task.task_id, sha)
+        logger.exception("%s: the branch could not be set to its commit", task.task_id)
 
 
 @lru_cache(maxsize=1)
