@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -16,11 +16,9 @@ from django.db import transaction
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -32,6 +30,8 @@ from tasks.models import Event, Lease, LeaseLostError, PhaseRun, Project, Task, 
 from tasks.outcome import Outcome
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
+STOPPED = (Status.FAILED, Status.CANCELLED)
+WHICH = st.integers(0, 60)
 WORKERS = st.sampled_from(["ann", "bob", "cleo"])
 MOST_TASKS = 3
 
@@ -53,7 +53,6 @@ class Known:
     tries: int = 0
     is_open: bool = False  # the last try has no verdict yet
     ends: int = 0  # how often it came to an end
-    reached: set[Phase] = field(default_factory=set)
 
     @property
     def status(self) -> Status:
@@ -78,16 +77,19 @@ class Claim:
     run: PhaseRun | None = None
 
 
+def picked(rows: Sequence[Any], which: int) -> Any:
+    """Return one of the rows."""
+    return rows[which % len(rows)]
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Any number of workers, people, crashes, and a clock that only this machine moves."""
-
-    tasks = Bundle("tasks")
-    claims = Bundle("claims")
 
     def __init__(self) -> None:
         super().__init__()
         self.now = START
         self.known: dict[int, Known] = {}
+        self.claims: list[Claim] = []
         self.seen: list[Task] = []  # rows as housekeeping read them at some time
         self.clock = mock.patch("django.utils.timezone.now", side_effect=self.tell_time)
         self.clock.start()
@@ -104,32 +106,50 @@ class QueueMachine(RuleBasedStateMachine):
         self.transaction.__exit__(None, None, None)
         self.clock.stop()
 
-    @initialize()
-    def open_project(self) -> None:
-        """Have a project that tasks belong to."""
+    @initialize(priority=st.integers(1, 10))
+    def open_project(self, priority: int) -> None:
+        """Have a project, and a first task."""
         self.project = Project.objects.create(
             name="machine", repository="/nowhere", target_url="https://shop.example/"
         )
+        self.submit(priority)
+
+    def in_hand(self) -> list[Claim]:
+        """Return the claims whose lease is the right one."""
+        return [claim for claim in self.claims if self.is_held(claim)]
+
+    def lost(self) -> list[Claim]:
+        """Return the claims whose lease is another's now; if there is none, nobody's."""
+        lost = [claim for claim in self.claims if not self.is_held(claim)]
+        running = {known.pk for known in self.with_status(Status.RUNNING)}
+        return [claim for claim in lost if claim.lease.task_pk in running] or lost
+
+    def is_held(self, claim: Claim) -> bool:
+        """Say whether the lease of the claim is the right one."""
+        return self.known[claim.lease.task_pk].is_held_by(claim.lease)
+
+    def with_status(self, *statuses: Status) -> list[Known]:
+        """Return the tasks in one of these states."""
+        return [known for known in self.known.values() if known.status in statuses]
 
     @precondition(lambda self: len(self.known) < MOST_TASKS)
-    @rule(target=tasks, priority=st.integers(1, 10))
-    def submit(self, priority: int) -> int:
+    @rule(priority=st.integers(1, 10))
+    def submit(self, priority: int) -> None:
         """A person asks for something."""
         task = Task.submit(self.project, "A feature", "https://shop.example/", priority=priority)
         Task.objects.filter(pk=task.pk).update(max_retries=1)
         state = State(Status.QUEUED, ROUTE[0], max_retries=1)
         self.known[task.pk] = Known(task.pk, priority, self.now, self.now, state)
-        return task.pk
 
-    @rule(seconds=st.sampled_from([0.001, 1.0, 3.0, 10.0, 31.0, 700.0]))
+    @rule(seconds=st.sampled_from([0.001, 3.0, 10.0, 31.0, 700.0]))
     def wait(self, seconds: float) -> None:
         """Time goes by; leases may run out."""
         self.now += timedelta(seconds=seconds)
 
-    @rule(target=claims, worker=WORKERS)
-    def claim(self, worker: str) -> Any:
+    @rule(worker=WORKERS)
+    def claim(self, worker: str) -> None:
         """A worker takes the best task, if there is one; poison in its way is ended."""
-        return self._claim(worker) or multiple()
+        self._claim(worker)
 
     def _claim(self, worker: str) -> Claim | None:
         expected = self._take_best(worker)
@@ -139,13 +159,64 @@ class QueueMachine(RuleBasedStateMachine):
             return None
         assert lease is not None
         assert (lease.task_pk, lease.fence, lease.holder) == (expected.pk, expected.fence, worker)
-        return Claim(lease)
+        self.claims.append(Claim(lease))
+        return self.claims[-1]
 
-    @rule(claim=claims)
-    def open_run(self, claim: Claim) -> None:
-        """A worker begins the next phase, or learns that it has lost the task."""
+    @precondition(lambda self: self._abandoned() or self._waiting())
+    @rule(worker=WORKERS, times=st.integers(0, 4))
+    def die(self, worker: str, times: int) -> None:
+        """A worker takes a task, works, and is not heard from until its lease has run out."""
+        claim = self._claim(worker)
+        if claim is not None:  # else all that there was turned out to be poison
+            self._work(claim, times)
+            if self.is_held(claim):
+                self._open_run(claim)
+        self.wait(31.0)
+
+    @precondition(in_hand)
+    @rule(which=WHICH)
+    def open_run(self, which: int) -> None:
+        """A worker begins the next phase."""
+        self._open_run(picked(self.in_hand(), which))
+
+    @precondition(in_hand)
+    @rule(which=WHICH, times=st.integers(1, 5))
+    def work(self, which: int, times: int) -> None:
+        """A worker gets some phases done."""
+        self._work(picked(self.in_hand(), which), times)
+
+    @precondition(in_hand)
+    @rule(which=WHICH)
+    def renew(self, which: int) -> None:
+        """A heart beats."""
+        self._renew(picked(self.in_hand(), which))
+
+    @precondition(in_hand)
+    @rule(which=WHICH, verdict=st.sampled_from(Verdict), permanent=st.booleans())
+    def settle(self, which: int, verdict: Verdict, permanent: bool) -> None:
+        """A worker tells how its phase ended."""
+        claim = picked(self.in_hand(), which)
+        self._open_run(claim)
+        self._settle(claim, verdict, permanent)
+
+    @precondition(lost)
+    @rule(which=WHICH, verdict=st.sampled_from(Verdict))
+    def come_back_late(self, which: int, verdict: Verdict) -> None:
+        """A worker that was presumed dead tries everything; none of it is to change a thing."""
+        claim = picked(self.lost(), which)
+        self._renew(claim)
+        self._settle(claim, verdict, permanent=False)
+        self._open_run(claim)
+
+    def _work(self, claim: Claim, times: int) -> None:
+        for _ in range(times):
+            if self.is_held(claim):
+                self._open_run(claim)
+                self._settle(claim, Verdict.PASSED, permanent=False)
+
+    def _open_run(self, claim: Claim) -> None:
         known = self.known[claim.lease.task_pk]
-        if not known.is_held_by(claim.lease):
+        if not self.is_held(claim):
             with pytest.raises(LeaseLostError):
                 Task.objects.open_run(claim.lease, self.now)
         elif not known.is_open:  # a worker settles one try before it opens another
@@ -158,41 +229,18 @@ class QueueMachine(RuleBasedStateMachine):
             assert (claim.run.number, claim.run.phase) == (known.tries, known.state.phase)
             assert (claim.run.fence, claim.run.attempt) == (known.fence, known.state.attempts)
 
-    @rule(target=claims, worker=WORKERS)
-    def die(self, worker: str) -> Any:
-        """A worker takes a task, begins, and is not heard from until its lease has run out."""
-        claim = self._claim(worker)
-        if claim is None:
-            return multiple()
-        self.open_run(claim)
-        self.wait(31.0)
-        return claim
-
-    @rule(claim=claims, times=st.integers(1, 4))
-    def work(self, claim: Claim, times: int) -> None:
-        """A worker gets some phases done."""
-        for _ in range(times):
-            self.open_run(claim)
-            self.settle(claim, Verdict.PASSED, permanent=False)
-
-    @rule(claim=claims)
-    def renew(self, claim: Claim) -> None:
-        """A heart beats."""
-        known = self.known[claim.lease.task_pk]
-        is_kept = known.is_held_by(claim.lease)
+    def _renew(self, claim: Claim) -> None:
+        is_kept = self.is_held(claim)
         assert Task.objects.renew(claim.lease, self.now) is is_kept
         if is_kept:
-            known.lease_until = self._lease_end()
+            self.known[claim.lease.task_pk].lease_until = self._lease_end()
 
-    @rule(claim=claims, verdict=st.sampled_from(list(Verdict)), permanent=st.booleans())
-    def settle(self, claim: Claim, verdict: Verdict, permanent: bool) -> None:
-        """A worker tells how its phase ended; too late, it changes nothing."""
+    def _settle(self, claim: Claim, verdict: Verdict, permanent: bool) -> None:
         if claim.run is None:
             return
         known = self.known[claim.lease.task_pk]
         outcome = Outcome(verdict, "So it was.", permanent=permanent)
-        is_the_open_try = known.is_open and claim.run.number == known.tries
-        if not (known.is_held_by(claim.lease) and is_the_open_try):
+        if not self.is_held(claim):
             with pytest.raises(LeaseLostError):
                 Task.objects.settle(claim.lease, claim.run, outcome, self.now)
             return
@@ -208,46 +256,58 @@ class QueueMachine(RuleBasedStateMachine):
             assert 0.9 * step.delay_s <= waits_s <= 1.1 * step.delay_s
             known.due_at = task.due_at  # spread at random, so it is taken from the row
 
-    @rule(pk=tasks)
-    def cancel(self, pk: int) -> None:
+    @precondition(lambda self: self.with_status(*OPEN))
+    @rule(which=WHICH)
+    def cancel(self, which: int) -> None:
         """A person has enough; twice does no harm."""
-        known, task = self.known[pk], Task.objects.get(pk=pk)
-        if known.status in {Status.COMPLETED, Status.FAILED}:
-            with pytest.raises(TaskStateError):
-                task.cancel()
-            return
-        task.cancel()
-        if known.status != Status.CANCELLED:
-            stopped_in = Phase(known.state.phase)
-            ended = replace(known.state, status=Status.CANCELLED, phase=Phase.CANCELLED)
-            known.let_go(ended, stopped_in)
-            known.fence += 1
+        known = picked(self.with_status(*OPEN), which)
+        stopped_in = Phase(known.state.phase)
+        Task.objects.get(pk=known.pk).cancel()
+        Task.objects.get(pk=known.pk).cancel()
+        ended = replace(known.state, status=Status.CANCELLED, phase=Phase.CANCELLED)
+        known.let_go(ended, stopped_in)
+        known.fence += 1
 
-    @rule(pk=tasks, start=st.none() | st.sampled_from(ROUTE))
-    def retry(self, pk: int, start: Phase | None) -> None:
+    @precondition(lambda self: self.with_status(*STOPPED))
+    @rule(which=WHICH, start=st.none() | st.sampled_from(ROUTE))
+    def retry(self, which: int, start: Phase | None) -> None:
         """A person wants it tried again, where it stopped or earlier."""
-        known, task = self.known[pk], Task.objects.get(pk=pk)
-        has_stopped = known.status in {Status.FAILED, Status.CANCELLED}
-        where = known.stopped_in or ROUTE[0]
-        if not has_stopped or (start and ROUTE.index(start) > ROUTE.index(where)):
+        known = picked(self.with_status(*STOPPED), which)
+        task, where = Task.objects.get(pk=known.pk), known.stopped_in or ROUTE[0]
+        if start and ROUTE.index(start) > ROUTE.index(where):
             with pytest.raises(TaskStateError):
                 task.retry(start)
-            return
+            start = None
         task.retry(start)
         known.let_go(State(Status.QUEUED, start or where, max_retries=1))
         known.fence += 1
         known.due_at = self.now
 
-    @rule(pk=tasks)
-    def look(self, pk: int) -> None:
-        """Housekeeping reads a row; what it does about it may come late."""
-        self.seen.append(Task.objects.get(pk=pk))
+    @precondition(lambda self: self.known)
+    @rule(which=WHICH)
+    def ask_for_what_cannot_be(self, which: int) -> None:
+        """A person cancels what has ended, or retries what has not stopped."""
+        known = picked(list(self.known.values()), which)
+        task = Task.objects.get(pk=known.pk)
+        if known.status in {Status.COMPLETED, Status.FAILED}:
+            with pytest.raises(TaskStateError):
+                task.cancel()
+        if known.status not in STOPPED:
+            with pytest.raises(TaskStateError):
+                task.retry()
+
+    @rule()
+    def look(self) -> None:
+        """Housekeeping reads the rows; what it does about one may come late."""
+        self.seen += Task.objects.filter(status=Status.RUNNING)
 
     @precondition(lambda self: self.seen)
-    @rule(which=st.integers(0, 1000))
+    @rule(which=WHICH)
     def free(self, which: int) -> None:
         """Housekeeping finds that the holder of a row it has read is dead."""
-        seen = self.seen[which % len(self.seen)]
+        late = [row for row in self.seen if self.known[row.pk].fence != row.fence]
+        is_late = which % 2 and late
+        seen = picked(late if is_late else self.seen, which // 2)
         known = self.known[seen.pk]
         is_its = (known.fence, known.holder) == (seen.fence, seen.holder)
         is_freed = known.status == Status.RUNNING and is_its
@@ -255,12 +315,13 @@ class QueueMachine(RuleBasedStateMachine):
         if is_freed:
             known.lease_until = self.now
 
-    @rule(pk=tasks, hold=st.sampled_from(list(Hold)))
-    def hold(self, pk: int, hold: Hold) -> None:
+    @precondition(lambda self: self.with_status(Status.QUEUED))
+    @rule(which=WHICH, hold=st.sampled_from(Hold))
+    def hold(self, which: int, hold: Hold) -> None:
         """A queued task leaves the queue, or comes back to its place in it."""
-        if self.known[pk].status == Status.QUEUED:
-            Task.objects.filter(pk=pk).update(hold=hold)
-            self.known[pk].hold = hold
+        known = picked(self.with_status(Status.QUEUED), which)
+        known.hold = Hold.NONE if known.hold else hold
+        Task.objects.filter(pk=known.pk).update(hold=known.hold)
 
     @invariant()
     def rows_are_as_the_model_says(self) -> None:
