@@ -266,6 +266,7 @@ class QueueMachine(RuleBasedStateMachine):
         Task.objects.get(pk=known.pk).cancel()
         ended = replace(known.state, status=Status.CANCELLED, phase=Phase.CANCELLED)
         known.let_go(ended, stopped_in)
+        known.hold = Hold.NONE
         known.fence += 1
 
     @precondition(lambda self: self.with_status(*STOPPED))
