@@ -148,3 +148,16 @@ def subject_of(task: Task, sha: str) -> str:
     argv = ["git", "cat-file", "commit", sha]
     done = subprocess.run(argv, cwd=path, check=True, capture_output=True, text=True)
     return done.stdout.partition("\n\n")[2].partition("\n")[0]
+
+
+def test_a_program_that_cannot_be_started_is_paused_after_five_tries(
+    work_from: Work, known_shop: Project
+) -> None:
+    known_shop.author = "command:/nowhere/agent"
+    known_shop.save()
+    tasks = [work_from(Phase.E2E_TEST_GENERATION) for _ in range(6)]
+    assert [task.status for task in tasks] == ["failed"] * 4 + ["queued"] * 2
+    for task in tasks[4:]:
+        assert (task.hold, task.attempts) == ("agent", 0)
+        assert "The agent command:/nowhere/agent is paused until" in task.reason
+    assert [task.phase_runs.count() for task in tasks] == [1, 1, 1, 1, 1, 0]
