@@ -80,6 +80,8 @@ def attack(options: argparse.Namespace, seed: int, stage: Stage, no_disk: str) -
         wrong = wrong or battle.close()
     finally:
         stage.end()
+    if wrong or options.keep:  # the home may be on a disk that ends with this process
+        shutil.copytree(stage.home, stage.notes / "home", symlinks=True)
     report(battle, wrong, is_kept=options.keep)
     return 1 if wrong else 0
 
