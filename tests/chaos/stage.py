@@ -66,6 +66,7 @@ class Stage:
             "CHIMERA_LEASE_SECONDS": str(self.lease_s),
             "CHIMERA_MAX_RETRIES": "20",  # the disk may be full at every try
             "CHIMERA_MAX_DEPLOYMENTS": "4",
+            "CHIMERA_MIN_FREE_MB": "8",  # the disk is a small one
             "CHIMERA_DATABASE_URL": self.database,
             "CHAOS_NOTES": str(self.notes),
         }
