@@ -53,9 +53,10 @@ check: ## formatting, lint, types, import floors, missing migrations
 	.venv/bin/python manage.py makemigrations --check --dry-run --settings tests.settings
 	.venv/bin/python manage.py check --settings tests.settings
 
-bench: ## measure the demo task, and the time from POST to the first phase
-	$(bootstrap) --programs needed
+bench: ## measure the demo task, the time to the first phase, and the engine on both databases
+	$(bootstrap) --dev --programs needed
 	@.venv/bin/python -m benchmarks.bench $(ARGS)
+	@.venv/bin/python -m benchmarks.databases
 
 chaos: ## attack a real factory by a plan and check what was seen (ROUNDS=20 SEED=7)
 	$(bootstrap) --dev --programs needed

@@ -1,8 +1,6 @@
 """Measure the engine alone, on this machine: phases that do nothing, on one database.
 
-    make bench-engine [ARGS="--json build/engine.json"]
-
-Run once for each database (CHIMERA_DATABASE_URL chooses PostgreSQL); `benchmarks.both` does so. All
+`benchmarks.databases` runs it once for each database (CHIMERA_DATABASE_URL chooses PostgreSQL). All
 figures of one database come from one run, in a CHIMERA_HOME of its own.
 """
 

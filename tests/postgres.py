@@ -40,12 +40,13 @@ OPTIONS = {
 class Server:
     """One cluster of databases and the server process that holds it."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, options: dict[str, str] = OPTIONS) -> None:
         # It refuses to run as root; another user must be able to enter what is above the folder.
         self._user = _unprivileged_user()
         above = "/tmp" if self._user else None
         self.folder = Path(tempfile.mkdtemp(prefix="chimera-pg-", dir=above))
         self._programs = programs
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.remove)
 
@@ -69,7 +70,7 @@ class Server:
             return
         if not (self.folder / "data").exists():
             self._make_cluster()
-        words = [f"-c{name}={value}" for name, value in OPTIONS.items()]
+        words = [f"-c{name}={value}" for name, value in self._options.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
