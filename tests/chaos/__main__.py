@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests import postgres
 from tests.chaos import disk, plan
 from tests.chaos.stage import Stage, forget_options
 
@@ -30,33 +31,50 @@ def main() -> int:
     home, notes = folder / "home", folder / "notes"
     for each in (home, notes):
         each.mkdir(mode=0o700)
-    why = disk.mount(home, DISK_MIB)
-    stage = Stage(
-        home, notes, workers=options.workers, lease_s=options.lease, database=options.database
-    )
+    server = open_server() if options.postgresql else None
+    # The server may have to run as another user, which there is none of in a namespace of ours.
+    why = "not beside PostgreSQL" if server else disk.mount(home, DISK_MIB)
+    url = server.url if server else ""
+    stage = Stage(home, notes, workers=options.workers, lease_s=options.lease, database=url)
     forget_options()
     os.environ.update(stage.environment)
     import django
 
     django.setup()
-    code = attack(options, seed, stage, why)
+    code = attack(options, seed, stage, why, server)
     if code == 0 and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     return code
 
 
-def attack(options: argparse.Namespace, seed: int, stage: Stage, no_disk: str) -> int:
+def open_server() -> postgres.Server:
+    """Start a PostgreSQL of our own with an empty database; it ends with this process."""
+    server = postgres.own()
+    server.start()
+    with server.connect() as connection:
+        connection.execute("CREATE DATABASE chimera")
+    return server
+
+
+def attack(
+    options: argparse.Namespace,
+    seed: int,
+    stage: Stage,
+    no_disk: str,
+    server: postgres.Server | None,
+) -> int:
     """Carry the plan out; return the exit code."""
     from tests.chaos.battle import Battle
-    from tests.chaos.faults import REGISTRY
+    from tests.chaos.faults import REGISTRY, RestartDatabase
 
+    kinds = [kind for kind in REGISTRY if server or kind != RestartDatabase.kind]
     lasting_s = 3.0 if options.short else 10.0
     extra = 0 if options.short else EXTRA
-    strikes = plan.make(seed, options.rounds, list(REGISTRY), extra=extra, longest_s=lasting_s)
+    strikes = plan.make(seed, options.rounds, kinds, extra=extra, longest_s=lasting_s)
     print(f"seed {seed}: {options.rounds} rounds, {len(strikes)} strikes, {options.tasks} tasks")
     if no_disk:
         print(f"fill disk: not injected ({no_disk})")
-    battle = Battle(stage, seed, not no_disk, stage.notes / "history.jsonl")
+    battle = Battle(stage, seed, not no_disk, stage.notes / "history.jsonl", server)
     began = time.monotonic()
     try:
         battle.open()
@@ -121,7 +139,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=200, help="in all rounds together")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--lease", type=float, default=3.0, help="seconds")
-    parser.add_argument("--database", default="", help="as CHIMERA_DATABASE_URL; default: SQLite")
+    parser.add_argument("--postgresql", action="store_true", help="on a server of its own")
     parser.add_argument("--short", action="store_true", help="faults that last do so for 3 s")
     parser.add_argument("--keep", action="store_true", help="keep history and logs in any case")
     return parser.parse_args()

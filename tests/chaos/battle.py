@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from django.db import connections
+
+from tests import postgres
 from tests.chaos import checker, ledger, observe
 from tests.chaos.checker import Violation
 from tests.chaos.faults import REGISTRY, MissedError, Scene
@@ -29,12 +32,13 @@ class Battle:
     seed: int
     has_own_disk: bool
     history_file: Path
+    server: postgres.Server | None = None
     say: Callable[[str], None] = print
     injuries: list[Injury] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.load = Load(self.stage, self.seed)
-        self.scene = Scene(self.stage, self.load, self.has_own_disk)
+        self.scene = Scene(self.stage, self.load, self.has_own_disk, self.server)
         self.watcher = Watcher(self.stage, self.load)
         self.readers = [Reader(self.stage, "steady"), Reader(self.stage, "restless", 1.5)]
 
@@ -54,6 +58,7 @@ class Battle:
             self._strike(strike)
         self.scene.calm()
         people.join()
+        connections.close_all()  # the server may have ended ours
         self._await_quiet()
         return self.judge(stopped=False)
 

@@ -14,9 +14,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
+import psycopg
 
+from tests import postgres
 from tests.chaos.load import Load
 from tests.chaos.plan import Strike
 from tests.chaos.stage import Stage
@@ -35,6 +38,7 @@ class Scene:
     stage: Stage
     load: Load
     has_own_disk: bool  # CHIMERA_HOME is a small file system of its own
+    server: postgres.Server | None = None  # the database's; None = SQLite
     lasting: list[threading.Thread] = field(default_factory=list)
 
     def meanwhile(self, work: Callable[[], None]) -> None:
@@ -71,11 +75,22 @@ def await_one(find: Callable[[], list[psutil.Process]], pick: float) -> psutil.P
     """Return one of the processes found, once there are any. Raises MissedError."""
     until = time.monotonic() + TARGET_WITHIN_S
     while time.monotonic() < until:
-        found = sorted(find(), key=lambda process: process.pid)
+        found = sorted(_found(find), key=lambda process: process.pid)
         if found:
             return found[int(pick * len(found)) % len(found)]
         time.sleep(0.02)
     raise MissedError("there was no such process")
+
+
+def _found(find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    """Return what `find` finds; nothing while the database is away."""
+    from django.db import DatabaseError, InterfaceError, connections
+
+    try:
+        return find()
+    except (DatabaseError, InterfaceError):
+        connections.close_all()
+        return []
 
 
 def some(process: psutil.Process | None) -> list[psutil.Process]:
@@ -143,7 +158,7 @@ class RepeatNudges(Fault):
 
     def inject(self, scene: Scene, strike: Strike) -> str:
         """Store one nudge ten times."""
-        from django.db import OperationalError
+        from django.db import DatabaseError, InterfaceError, connections
         from django.utils import timezone
         from django_q.conf import Conf
         from django_q.models import OrmQ
@@ -155,36 +170,67 @@ class RepeatNudges(Fault):
             OrmQ.objects.bulk_create(
                 OrmQ(key=Conf.CLUSTER_NAME, payload=nudge, lock=timezone.now()) for _ in range(10)
             )
-        except OperationalError as error:
+        except (DatabaseError, InterfaceError) as error:
+            connections.close_all()
             raise MissedError(f"the database did not take them: {error}") from error
         return "10 times"
 
 
 class LockDatabase(Fault):
-    """SQLite's one lock for writing, held by somebody else."""
+    """Nobody can write: SQLite's one lock, or PostgreSQL's for the tasks, is somebody else's."""
 
     kind = "lock database"
 
     def inject(self, scene: Scene, strike: Strike) -> str:
         """Take the lock, and let go of it later."""
-        from django.db import connection
-
-        if connection.vendor != "sqlite":
-            raise MissedError("this database has no such lock")
-        own = sqlite3.connect(connection.settings_dict["NAME"], timeout=20, check_same_thread=False)
+        own = _open(scene)
         try:
-            own.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+            if scene.server is None:
+                own.execute("BEGIN IMMEDIATE")
+            else:
+                own.execute("LOCK TABLE tasks_task IN ACCESS EXCLUSIVE MODE")
+        except (sqlite3.OperationalError, psycopg.Error) as error:
             own.close()
             raise MissedError(f"the lock was not to be had: {error}") from error
 
         def release() -> None:
             time.sleep(strike.hold_s)
-            own.rollback()
+            with contextlib.suppress(psycopg.Error):  # the server may have been restarted
+                own.rollback()
             own.close()
 
         scene.meanwhile(release)
         return f"for {strike.hold_s:.1f} s"
+
+
+def _open(scene: Scene) -> Any:
+    """Return a connection of our own. Raises MissedError."""
+    if scene.server is None:
+        path = scene.stage.home / "tasks.db"
+        return sqlite3.connect(path, timeout=20, check_same_thread=False)
+    try:
+        own = scene.server.connect("chimera")
+    except psycopg.OperationalError as error:
+        raise MissedError(f"the database was away: {error}") from error
+    own.autocommit = False
+    return own
+
+
+class RestartDatabase(Fault):
+    """PostgreSQL ends as in a crash, stays away for up to three seconds, and starts again."""
+
+    kind = "restart database"
+
+    def inject(self, scene: Scene, strike: Strike) -> str:
+        """End it, wait, and start it."""
+        server = scene.server
+        if server is None:
+            raise MissedError("SQLite has no server")
+        server.stop()
+        away_s = 3 * strike.pick
+        time.sleep(away_s)
+        server.start()  # here: it ends with the thread that has started it
+        return f"away for {away_s:.1f} s"
 
 
 class CancelSome(Fault):
@@ -258,6 +304,7 @@ for each in (
     Freeze(),
     RepeatNudges(),
     LockDatabase(),
+    RestartDatabase(),
     CancelSome(),
     FillDisk(),
 ):

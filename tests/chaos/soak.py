@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -41,6 +41,7 @@ class Sample:
     zombies: float
     passing: float  # MiB of workspaces and staged copies
     disk: float  # MiB of everything else in the home
+    by_program: dict[str, float] = field(default_factory=dict)  # MiB of `memory`
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def judge(samples: list[Sample]) -> list[Growth]:
 
 def look(stage: Stage, ended: int) -> Sample:
     """Measure everything once. Blocks for some 100 ms."""
-    handles = threads = memory = zombies = 0.0
+    handles = threads = zombies = 0.0
+    programs: dict[str, float] = {}
     for process in stage.family():
         with contextlib.suppress(psutil.Error):
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -115,10 +117,11 @@ def look(stage: Stage, ended: int) -> Sample:
             elif stage.is_program(process):
                 handles += process.num_fds()
                 threads += process.num_threads()
-                memory += process.memory_full_info().pss / MIB
+                programs[str(process.pid)] = process.memory_full_info().pss / MIB
     passing = sum(_size(stage.home / name) for name in ("scratch", "staging")) / MIB
     disk = _size(stage.home) / MIB - passing
-    return Sample(time.time(), ended, handles, threads, memory, zombies, passing, disk)
+    memory = sum(programs.values())
+    return Sample(time.time(), ended, handles, threads, memory, zombies, passing, disk, programs)
 
 
 def _is_old(process: psutil.Process) -> bool:
@@ -205,6 +208,9 @@ def main() -> int:
     print(f"{'':<20} {'begin':>9} {'end':>9} {'growth':>9} {'allowed':>9}")
     for growth in growths:
         print(growth)
+    for pid in samples[-1].by_program:
+        sizes = [round(sample.by_program.get(pid, 0)) for sample in samples]
+        print(f"  process {pid}: {sizes[:: max(1, len(sizes) // 8)]} MiB")
     is_fine = all(growth.is_fine for growth in growths) and stage.restarts == 0
     print("nothing grew beyond its bound" if is_fine else "BROKEN")
     return 0 if is_fine else 1
