@@ -61,8 +61,8 @@ class Bound:
 
 
 BOUNDS = (
-    Bound("handles", "file handles", "", by=8),
-    Bound("threads", "threads", "", by=3),
+    Bound("handles", "file handles", "", by=16),
+    Bound("threads", "threads", "", by=8),
     Bound("memory", "memory (PSS)", "MiB", by=8, by_share=0.05),
     Bound("zombies", "zombies", "", by=0),
     Bound("passing", "workspaces, copies", "MiB", by=4),
