@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import shlex
 import sys
 import threading
 import time
@@ -82,8 +83,8 @@ class Staging:
         """Write the deploy program and return the command that calls it."""
         program = self.folder / "deploy.py"
         program.write_text(PROGRAM.replace("VERSION", version).replace("LATER", later))
-        places = f"{self.live} {self.folder / 'calls'}"
-        return f"{sys.executable} {program} {places} {{tree}} {{base}}"
+        words = (sys.executable, program, self.live, self.folder / "calls")
+        return f"{shlex.join(map(str, words))} {{tree}} {{base}}"
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_a_change_that_fails_on_staging_is_rolled_back_and_sent_back(
     undo.chmod(0o755)
     by_script(
         staging.command(later='(live / "index.html").write_text("<title>Shop</title>Closed.")'),
-        rollback_command=f"{undo} {staging.folder / 'calls'}",
+        rollback_command=shlex.join([str(undo), str(staging.folder / "calls")]),
     )
     task = work_from(DEPLOY)
     assert (task.status, task.stopped_in) == ("failed", VALIDATE)
