@@ -32,9 +32,10 @@ class ScriptStaging:
 
         Raises BadChangeError, DeployError.
         """
-        asked, origins = self.bench.order.staging_url, self.bench.order.project.staging_origins
-        if asked and not is_allowed(asked, origins):
-            text = f"{asked} is not at an origin that the project allows ({', '.join(origins)})."
+        asked = self.bench.order.staging_url
+        if asked and not self._is_allowed(asked):
+            allowed = ", ".join(self.bench.order.project.staging_origins)
+            text = f"{asked} is not at an origin that the project allows ({allowed})."
             raise DeployError(text, permanent=True)
         sha = self.bench.order.checkpoint.code_sha
         line = self.bench.order.project.deploy_command
@@ -45,7 +46,9 @@ class ScriptStaging:
         return DeploymentFacts(url=url, commit_sha=sha)
 
     def is_live(self, known: DeploymentFacts) -> bool:
-        """Say whether the site says that it runs the commit, right now."""
+        """Say whether the site, still an allowed one, says that it runs the commit, right now."""
+        if not self._is_allowed(known.url):
+            return False
         with self._deployer() as deployer:
             wrong = deployer.wrong_commit(known.commit_sha, known.url)
         if wrong:
@@ -72,6 +75,13 @@ class ScriptStaging:
         said = self._with_release(line, live.url, lambda by, it: by.roll_back(it))
         self.bench.log.line(said)
         return said
+
+    def _is_allowed(self, url: str) -> bool:
+        """Ask the project's rules of today; they may have been edited since. Raises DeployError."""
+        try:
+            return is_allowed(url, self.bench.order.project.staging_origins)
+        except ValueError as error:
+            raise DeployError(str(error), permanent=True) from error
 
     @property
     def _known_url(self) -> str:

@@ -66,7 +66,10 @@ def running(
 
 @contextlib.contextmanager
 def doorway(sandbox: Sandbox, url: str) -> Iterator[Room]:
-    """Give a room from which the origin of `url` can be reached, and nothing else."""
+    """Give a room from which the origin of `url` can be reached, and nothing else.
+
+    Raises SiteError where no such room can be made.
+    """
     base_url = base_url_of(url)
     if not sandbox.is_on:
         yield Room(base_url, None)
@@ -79,7 +82,10 @@ def doorway(sandbox: Sandbox, url: str) -> Iterator[Room]:
     door = {"port": port, "host": place, "host_port": port}
     child = _start({"keep": False, "isolate": True, "door": door})
     try:
-        yield Room(base_url, int(_next_word(child, 10)["pid"]))
+        word = _next_word(child, 10)
+        if "pid" not in word:
+            raise SiteError(f"No way to {base_url} could be made: {_rest(child)}")
+        yield Room(base_url, int(word["pid"]))
     finally:
         _close(child)
 

@@ -132,6 +132,20 @@ def test_another_process_with_the_keepers_pid_is_spared() -> None:
     assert staging.is_alive(os.getpid(), psutil.Process().create_time())
 
 
+def test_a_doorway_that_cannot_be_made_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "room.py"
+    program.write_text("raise OSError('user and network namespaces are not permitted here')\n")
+    monkeypatch.setattr(site, "ROOM_PROGRAM", program)
+    claim = r"No way to http://staging\.localhost:9000 could be made"
+    with (
+        pytest.raises(site.SiteError, match=claim),
+        site.doorway(sandbox.find("auto"), "http://staging.localhost:9000/"),
+    ):
+        pass
+
+
 def test_a_doorway_leads_to_one_port_and_to_no_other(
     order: SiteOrder, kept: tuple[int, int], tmp_path: Path
 ) -> None:

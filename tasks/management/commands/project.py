@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from chimera_daemon.display import printable
 from tasks import agents
 from tasks.lifecycle import Verdict
 from tasks.models import Project
@@ -61,17 +62,22 @@ class Command(BaseCommand):
         _refuse_invalid(project)
         self.stdout.write(f"Trying {project.repository} …")
         try:
-            outcome = try_project(project, lambda text: self.stdout.write(f"  {text}"))
+            outcome = try_project(project, lambda text: self.stdout.write(f"  {_harmless(text)}"))
         except SandboxError as error:
             raise CommandError(str(error)) from error
         if outcome.verdict != Verdict.PASSED:
-            raise CommandError(f"Not registered.\n{outcome.reason}")
+            raise CommandError(f"Not registered.\n{_harmless(outcome.reason)}")
         project.save()
-        self.stdout.write(f"  {outcome.reason}")
+        self.stdout.write(f"  {_harmless(outcome.reason)}")
         self.stdout.write(
             self.style.SUCCESS(f"Registered {project.name}.")
             + f" Requests for {project.target_origin} go to it."
         )
+
+
+def _harmless(text: str) -> str:
+    """Return what a repository's commands have said, without what steers a terminal."""
+    return "\n".join(printable(line, 1000) for line in text.splitlines())
 
 
 def _add_deployment_arguments(add: ArgumentParser) -> None:
