@@ -50,7 +50,7 @@ class Failure:
         """Say it in one sentence; "" where it is not known what was expected."""
         if not self.expected:
             return ""
-        opening = f"{self.message}: expected" if self.message else "Expected"
+        opening = f"“{self.message}” does not hold: expected" if self.message else "Expected"
         subject = f"{self.where} {self.expected}" if self.where else self.expected
         instead = f"; instead: {self.actual}" if self.actual else ""
         return f"{opening} {subject}{instead}."

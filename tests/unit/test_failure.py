@@ -160,7 +160,8 @@ def test_an_expectation_with_the_authors_words_keeps_both() -> None:
         f'{LOG}Expect "to_have_text" locator("h1") with timeout 300ms'
     )
     assert failure.read({"message": message}).sentence == (
-        "the sale is announced: expected locator(\"h1\") to have text 'w'; instead: 'Hello'."
+        "“the sale is announced” does not hold: "
+        "expected locator(\"h1\") to have text 'w'; instead: 'Hello'."
     )
 
 
