@@ -8,13 +8,14 @@ import tempfile
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connections
+from django.test.utils import override_settings
 from django.utils import timezone
 
 from tasks.lifecycle import ROUTE, Phase
@@ -117,7 +118,8 @@ def walk_all(
     tasks = [Task.submit(row, feature, row.target_url) for feature in features]
     Task.objects.filter(project=row).update(max_retries=0)
     try:
-        with ThreadPoolExecutor(2) as workers:
+        patient = replace(settings.CHIMERA, lease_s=600)  # no heartbeat renews a lease here
+        with override_settings(CHIMERA=patient), ThreadPoolExecutor(2) as workers:
             list(workers.map(_work, ("test:1:1", "test:2:1")))
         ends = []
         for task in tasks:
