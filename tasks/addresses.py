@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_STAGING_URL = 480  # characters; what a deployment's row holds, and room for a slash
 MAX_HOST = 253  # characters, as the DNS has it
 # An allowed origin; `*.` stands for one more label, as in a certificate.
 _PATTERN = re.compile(r"(https?)://(\*\.)?([\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?/?", re.ASCII)

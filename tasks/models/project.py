@@ -8,11 +8,9 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
-from tasks.addresses import is_allowed, origin_of, pattern_of
+from tasks.addresses import MAX_STAGING_URL, is_allowed, origin_of, pattern_of
 from tasks.commits import CommitCheck
 from tasks.lifecycle import TIME_LIMITS_S, Phase
-
-MAX_STAGING_URL = 480  # characters; what a deployment's row holds, and room for a slash
 
 
 def default_protected_paths() -> list[str]:

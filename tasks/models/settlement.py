@@ -156,31 +156,32 @@ def _take_addresses(task: Task, lease: Lease, now: datetime) -> StagingLease | N
 def _queue_behind(task: Task, taken: StagingLease, now: datetime) -> None:
     """Queue the task, with nothing spent, until `taken` is free; it looks again by itself too."""
     reason = f"Waits for {taken.address}, where {taken.task} is deployed and proven."
-    type(task).objects.filter(pk=task.pk).update(
-        status=Status.QUEUED,
-        attempts=F("attempts") - 1,
-        waits_for=taken.address,
-        reason=reason,
-        due_at=now + timedelta(seconds=LOOK_AGAIN_S),
-        holder="",
-        lease_expires_at=None,
-    )
+    due_at = now + timedelta(seconds=LOOK_AGAIN_S)
+    _put_back(task, waits_for=taken.address, reason=reason, due_at=due_at)
     if task.reason != reason:
-        task.status = Status.QUEUED
-        Event.objects.append("task.waiting", task, reason=reason, **task.standing())
+        _tell_waiting(task, reason)
 
 
 def _wait_for_agent(task: Task, paused: Breaker) -> None:
     """Put the task back, with nothing spent, until its agent may be started again."""
+    _put_back(task, **_hold_columns(paused))
+    _tell_waiting(task, paused.why_wait)
+
+
+def _put_back(task: Task, **columns: Any) -> None:
+    """Queue a task whose attempt was counted, but whose try does not begin yet."""
     type(task).objects.filter(pk=task.pk).update(
         status=Status.QUEUED,
         attempts=F("attempts") - 1,
         holder="",
         lease_expires_at=None,
-        **_hold_columns(paused),
+        **columns,
     )
+
+
+def _tell_waiting(task: Task, reason: str) -> None:
     task.status = Status.QUEUED
-    Event.objects.append("task.waiting", task, reason=paused.why_wait, **task.standing())
+    Event.objects.append("task.waiting", task, reason=reason, **task.standing())
 
 
 def _hold_columns(paused: Breaker | None) -> dict[str, Any]:

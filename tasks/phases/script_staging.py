@@ -15,6 +15,8 @@ from tasks.addresses import is_allowed, known_url
 from tasks.commits import CommitCheck
 from tasks.outcome import DeploymentFacts
 from tasks.phases.bench import Bench
+from tasks.phases.proofs import no_way_in
+from tasks.workspace.proof import Proof
 from tasks.workspace.script import CommandDeployer, DeployError, Release, Script
 from tasks.workspace.site import Room
 
@@ -66,6 +68,10 @@ class ScriptStaging:
         with self._deployer() as deployer:
             if wrong := deployer.wrong_commit(live.commit_sha, live.url):
                 raise DeployError(f"What the test saw is not known. {wrong}")
+
+    def barred_way(self, seen: Proof) -> str:
+        """Return why the browser came to no page, though Chimera did before and after; "" else."""
+        return no_way_in(seen)
 
     def withdraw(self, live: DeploymentFacts) -> str:
         """Run the rollback command, if there is one; return how that went, "" without one."""

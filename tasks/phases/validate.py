@@ -8,7 +8,7 @@ from tasks.lifecycle import Verdict
 from tasks.outcome import DeploymentFacts, Outcome
 from tasks.phases.bench import Bench
 from tasks.phases.deploy import NOT_DEPLOYABLE, Staging, not_deployable, staging_for
-from tasks.phases.proofs import faults, no_way_in
+from tasks.phases.proofs import faults
 from tasks.workspace.proof import Proof, Result
 
 
@@ -36,7 +36,7 @@ def run(bench: Bench) -> Outcome:
     )
     if passed:
         return outcome
-    if live.host == "" and (why := no_way_in(seen)):  # Chimera saw the site before and after
+    if why := staging.barred_way(seen):
         return _not_reached(outcome, live, why)
     return _failed(bench, outcome, seen, staging.withdraw(live))
 

@@ -12,13 +12,14 @@ import io
 import json
 import os
 import shutil
-import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+
+from tasks.workspace.plainfile import open_plain
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
@@ -68,14 +69,11 @@ class Writer:
     def add(self, name: str, path: Path) -> bool:
         """Add a plain file under `name`; False if it is none, or gone."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            source = open_plain(path)
         except OSError:
             return False
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            return False
-        with os.fdopen(descriptor, "rb") as source:
+        with source:
+            status = os.fstat(source.fileno())
             self._add(name, source, status.st_size, status.st_mtime)
         return True
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 from tasks.outcome import TestReport
 from tasks.workspace.environment import Environment
+from tasks.workspace.plainfile import open_plain
 from tasks.workspace.process import Completed, Log, arguments, run
 from tasks.workspace.sandbox import Mount, Sandbox
 
@@ -82,10 +82,8 @@ def _by_exit_code(done: Completed) -> TestReport:
 def _read(report: Path) -> TestReport | None:
     """Read a JUnit file that hostile code may have written; None if it is not one."""
     try:
-        descriptor = os.open(report, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            info = os.fstat(descriptor)
-            if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_REPORT_BYTES:
+        with open_plain(report) as file:
+            if os.fstat(file.fileno()).st_size > MAX_REPORT_BYTES:
                 return None
             # expat itself bounds how far entities may grow (since 2.4.1).
             root = ElementTree.parse(file).getroot()  # noqa: S314

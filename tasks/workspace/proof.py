@@ -18,6 +18,7 @@ from typing import Any
 from tasks.outcome import Evidence
 from tasks.workspace import failure
 from tasks.workspace.failure import Failure, bounded
+from tasks.workspace.plainfile import open_plain
 from tasks.workspace.process import Completed
 
 PLAYWRIGHT_TIMEOUT = "playwright._impl._errors.TimeoutError"
@@ -212,11 +213,8 @@ def _count(told: object, words: tuple[str, ...]) -> int:
 
 def _report(path: Path) -> dict[str, Any]:
     """Read the plugin's report if it is a plain file of a bearable size; {} otherwise."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            info = os.fstat(descriptor)
-            if stat.S_ISREG(info.st_mode) and info.st_size <= MAX_REPORT_BYTES:
-                report = json.loads(file.read())
-                return report if isinstance(report, dict) else {}
+    with contextlib.suppress(OSError, ValueError, RecursionError), open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size <= MAX_REPORT_BYTES:
+            report = json.loads(file.read())
+            return report if isinstance(report, dict) else {}
     return {}

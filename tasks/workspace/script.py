@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from tasks.addresses import is_allowed, origin_of
+from tasks.addresses import MAX_STAGING_URL, is_allowed, origin_of
 from tasks.commits import CommitCheck, Source, is_told
 from tasks.workspace import leash
+from tasks.workspace.plainfile import open_plain
 from tasks.workspace.process import Command, Completed, Log, ProcessError, arguments, output, run
 
 FETCH_PROGRAM = Path(__file__).with_name("fetch.py")
@@ -41,7 +41,6 @@ TELL_S = 10.0
 # No \\, which browsers take for a slash, no user name, and nothing else that stands in no URL: what
 # a command prints comes in part from the change.
 _URL = re.compile(r"https?://[^\s@/?#\\<>\"{}|^`]+(?:[/?#][^\s\\<>\"{}|^`]*)?", re.ASCII)
-MAX_URL = 480  # characters, as a row holds
 
 
 class DeployError(Exception):
@@ -234,7 +233,8 @@ class CommandDeployer:
         return url
 
     def _may_be_at(self, url: str, wanted: str) -> bool:
-        if len(url) > MAX_URL or not (url.isascii() and url.isprintable() and _URL.fullmatch(url)):
+        is_url = url.isascii() and url.isprintable() and _URL.fullmatch(url)
+        if len(url) > MAX_STAGING_URL or not is_url:
             return False
         try:
             if wanted:
@@ -249,11 +249,8 @@ def reported_in(report: Path) -> str:
 
     The file may be anything by now: only a plain one is read, and not much of it.
     """
-    with contextlib.suppress(OSError):
-        descriptor = os.open(report, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(MAX_SAID_BYTES).decode(errors="replace").strip()
+    with contextlib.suppress(OSError), open_plain(report) as file:
+        return file.read(MAX_SAID_BYTES).decode(errors="replace").strip()
     return ""
 
 
