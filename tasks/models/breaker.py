@@ -44,12 +44,13 @@ class Noted:
     kind: str = ""  # of an event
     agent: str = ""
 
-    def tell(self) -> None:
-        """Write the event, if there is one."""
-        if self.kind:
-            until = self.paused.until if self.paused else ""
-            reason = self.paused.reason if self.paused else ""
-            Event.objects.append(self.kind, agent=self.agent, until=until, reason=reason)
+    def events(self) -> list[Event]:
+        """Return the unsaved event, if there is one."""
+        if not self.kind:
+            return []
+        until = self.paused.until if self.paused else ""
+        reason = self.paused.reason if self.paused else ""
+        return [Event.about(self.kind, agent=self.agent, until=until, reason=reason)]
 
 
 class BreakerQuerySet(models.QuerySet["Breaker"]):

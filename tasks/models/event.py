@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,16 @@ class EventQuerySet(models.QuerySet["Event"]):
         the end of the transaction, makes the next id wait for this commit. Whoever waits for
         work or for news is nudged.
         """
-        with transaction.atomic(using=self.db, savepoint=False):
-            nudge_in_turn(self.db, _TURNSTILE)
-            return self.create(kind=kind, task=task, data=data)
+        event = Event.about(kind, task, **data)
+        self.append_all([event])
+        return event
+
+    def append_all(self, events: Sequence[Event]) -> None:
+        """Write unsaved events in this order, as `append` does with one."""
+        if events:
+            with transaction.atomic(using=self.db, savepoint=False):
+                nudge_in_turn(self.db, _TURNSTILE)
+                self.bulk_create(events)
 
     def evidence_removed_at(self, task: Task) -> datetime | None:
         """Return when the logs and evidence of a task were last removed to save space."""
@@ -57,6 +65,11 @@ class Event(models.Model):
     class Meta:
         ordering = ["seq"]
         indexes = [models.Index(fields=["task", "seq"], name="event_task_seq")]
+
+    @classmethod
+    def about(cls, kind: str, task: Task | None = None, **data: Any) -> Event:
+        """Return an unsaved event."""
+        return cls(kind=kind, task=task, data=data)
 
     def __str__(self) -> str:
         return f"{self.seq} {self.kind}"

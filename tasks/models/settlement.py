@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ from django.db import transaction
 from django.db.models import F
 
 from tasks import lifecycle
-from tasks.addresses import addresses_of
-from tasks.lifecycle import OPEN, Hold, Phase, Status, Step, Verdict
+from tasks.lifecycle import OPEN, Phase, Status, Step, Verdict
 from tasks.models.artifact import Artifact
 from tasks.models.breaker import Breaker, Noted
 from tasks.models.deployment import Deployment
 from tasks.models.event import Event
 from tasks.models.lease import Lease, LeaseLostError, lease_end
+from tasks.models.opening import hold_columns, open_try
 from tasks.models.queue import QueueQuerySet
 from tasks.models.run import PhaseRun
 from tasks.models.staging_lease import HOLDING, StagingLease
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
     from tasks.models.task import Task
 
 
-LOOK_AGAIN_S = 10  # at a staging address that another task had
+@dataclass(frozen=True)
+class Advance:
+    """Where a settled task stands, and the try that was opened at its next phase, if any."""
+
+    task: Task
+    run: PhaseRun | None
 
 
 class TaskQuerySet(QueueQuerySet):
-    """The two writes of a worker that holds a lease."""
+    """What a worker that holds a lease writes."""
 
     def open_run(self, lease: Lease, now: datetime) -> PhaseRun | None:
         """Open the next try at the task's phase and count the attempt.
@@ -55,25 +61,9 @@ class TaskQuerySet(QueueQuerySet):
                 held.update(attempts=F("attempts") - 1)
                 last.task = task
                 return last
-            taken = _take_addresses(task, lease, now)
-            if taken is not None:
-                _queue_behind(task, taken, now)
-                return None
-            paused = Breaker.objects.stopping(task, now)
-            if paused is not None:
-                _wait_for_agent(task, paused)
-                return None
-            run = PhaseRun.objects.create(
-                task=task,
-                number=1 if last is None else last.number + 1,
-                phase=task.phase,
-                round=task.rounds,
-                attempt=task.attempts,
-                worker=lease.holder,
-                fence=lease.fence,
-                started_at=now,
-            )
-            Event.objects.append("phase.started", task, run=run.number, **task.standing())
+            events: list[Event] = []
+            run = open_try(task, lease, 1 if last is None else last.number + 1, now, events)
+            Event.objects.append_all(events)
         return run
 
     def settle(
@@ -91,31 +81,103 @@ class TaskQuerySet(QueueQuerySet):
         Raises LeaseLostError, with nothing written, if the fence has moved on.
         """
         with transaction.atomic(using=self.db):
-            task = (
-                self.select_for_update(no_key=True)
-                .filter(pk=lease.task_pk, fence=lease.fence)
-                .first()
-            )
-            if task is None or task.status != Status.RUNNING:
-                raise LeaseLostError(lease.task_id)
-            noted = Breaker.objects.note(outcome.agent, task, now) if outcome.agent else Noted()
-            waits_for = noted.paused if outcome.is_worth_another_try else None
-            # A start that failed because its agent is down is none of the task's: nothing is spent.
-            verdict = Verdict.INTERRUPTED if waits_for else outcome.verdict
-            step = lifecycle.settle(task.state, verdict, permanent=outcome.permanent)
-            held = self.filter(pk=task.pk, fence=lease.fence, status=Status.RUNNING)
-            columns = _columns(task, step, outcome, now) | _hold_columns(waits_for)
-            if held.update(**columns) != 1:
-                raise LeaseLostError(lease.task_id)
-            _close(run, outcome, now)
-            Artifact.objects.bulk_create(artifacts)
-            _record_deployment(task, lease, outcome, now)
-            if task.phase in HOLDING and step.state.phase not in HOLDING:
-                _wake_waiting(task, now)
-            task.refresh_from_db()
-            _tell(task, run, outcome)
-            noted.tell()
+            events: list[Event] = []
+            task = self._settle(_Ending(lease, run, outcome, now), artifacts, events)
+            Event.objects.append_all(events)
         return task
+
+    def advance(
+        self,
+        lease: Lease,
+        run: PhaseRun,
+        outcome: Outcome,
+        now: datetime,
+        artifacts: Sequence[Artifact] = (),
+    ) -> Advance:
+        """Settle `run` and, if the task goes on, open its next try, in one transaction.
+
+        As `settle` and `open_run` do, with half of their statements. Doing it again, after an
+        outage that swallowed the answer, does no harm. Raises LeaseLostError.
+        """
+        ending = _Ending(lease, run, outcome, now, opens_next=True)
+        try:
+            with transaction.atomic(using=self.db):
+                events: list[Event] = []
+                following = None
+                task = self._settle(ending, artifacts, events)
+                if task.status == Status.RUNNING:
+                    following = open_try(task, lease, run.number + 1, now, events)
+                Event.objects.append_all(events)
+        except LeaseLostError:
+            if done := self._done_before(ending):
+                return done
+            raise
+        return Advance(task, following)
+
+    def _settle(self, ending: _Ending, artifacts: Sequence[Artifact], events: list[Event]) -> Task:
+        """Settle by what is known of the row; where it says something else, by the row."""
+        # A breaker is locked after the task's row, always: the start of an agent needs that row.
+        settled = None
+        if not ending.outcome.agent:
+            settled = self._settle_as(ending.run.task, ending, artifacts, events)
+        if settled is None:
+            locked = self._locked(ending.lease)
+            settled = self._settle_as(locked, ending, artifacts, events)
+        if settled is None:
+            raise LeaseLostError(ending.lease.task_id)
+        if ending.outcome.verdict != Verdict.PASSED:  # its project may have been mended meanwhile
+            settled = self.select_related("project").get(pk=settled.pk)
+        return settled
+
+    def _settle_as(
+        self, task: Task, ending: _Ending, artifacts: Sequence[Artifact], events: list[Event]
+    ) -> Task | None:
+        """Settle a task that stands as `task` does; None, with nothing written, if it does not."""
+        lease, outcome, now = ending.lease, ending.outcome, ending.now
+        noted = Breaker.objects.note(outcome.agent, task, now) if outcome.agent else Noted()
+        waits_for = noted.paused if outcome.is_worth_another_try else None
+        # A start that failed because its agent is down is none of the task's: nothing is spent.
+        verdict = Verdict.INTERRUPTED if waits_for else outcome.verdict
+        step = lifecycle.settle(task.state, verdict, permanent=outcome.permanent)
+        columns = _columns(task, step, outcome, now) | hold_columns(waits_for)
+        if ending.opens_next and step.state.status == Status.RUNNING:
+            columns["attempts"] += 1
+            columns |= {"lease_expires_at": lease_end(now), "waits_for": ""}
+        state = asdict(task.state)
+        if self.filter(pk=task.pk, fence=lease.fence, **state).update(**columns) != 1:
+            return None
+        _close(ending.run, outcome, now)
+        Artifact.objects.bulk_create(artifacts)
+        _record_deployment(task, lease, outcome, now)
+        if task.phase in HOLDING and step.state.phase not in HOLDING:
+            _wake_waiting(task, now)
+        after = copy.copy(task)
+        for name, value in columns.items():
+            setattr(after, name, value)
+        events += _ending_events(after, ending.run, outcome)
+        events += noted.events()
+        return after
+
+    def _locked(self, lease: Lease) -> Task:
+        mine = self.filter(pk=lease.task_pk, fence=lease.fence, status=Status.RUNNING)
+        rows = mine.select_related("project").select_for_update(of=("self",), no_key=True)
+        task = rows.first()
+        if task is None:
+            raise LeaseLostError(lease.task_id)
+        return task
+
+    def _done_before(self, ending: _Ending) -> Advance | None:
+        """Return what an earlier call for the same try wrote; None if there was none."""
+        mine = self.select_related("project").filter(
+            pk=ending.lease.task_pk, fence=ending.lease.fence
+        )
+        task = mine.first()
+        if task is None or not PhaseRun.objects.filter(pk=ending.run.pk).exclude(verdict=""):
+            return None
+        following = task.phase_runs.filter(verdict="", fence=ending.lease.fence).first()
+        if following is not None:
+            following.task = task
+        return Advance(task, following)
 
     def put_back_running(self, reason: str, now: datetime) -> int:
         """Queue all running tasks where they are, with nothing spent; return how many.
@@ -141,53 +203,15 @@ class TaskQuerySet(QueueQuerySet):
         return len(tasks)
 
 
-def _take_addresses(task: Task, lease: Lease, now: datetime) -> StagingLease | None:
-    """Take the staging addresses that the task's phase needs; return what another task has."""
-    patterns = task.project.staging_addresses
-    if task.phase not in HOLDING or not patterns:
-        return None
-    try:
-        addresses = addresses_of(task.staging_url, patterns)
-    except ValueError:
-        return None  # the phase itself says what is wrong with them
-    return StagingLease.objects.take(lease, addresses, now)
+@dataclass(frozen=True)
+class _Ending:
+    """The end of one try."""
 
-
-def _queue_behind(task: Task, taken: StagingLease, now: datetime) -> None:
-    """Queue the task, with nothing spent, until `taken` is free; it looks again by itself too."""
-    reason = f"Waits for {taken.address}, where {taken.task} is deployed and proven."
-    due_at = now + timedelta(seconds=LOOK_AGAIN_S)
-    _put_back(task, waits_for=taken.address, reason=reason, due_at=due_at)
-    if task.reason != reason:
-        _tell_waiting(task, reason)
-
-
-def _wait_for_agent(task: Task, paused: Breaker) -> None:
-    """Put the task back, with nothing spent, until its agent may be started again."""
-    _put_back(task, **_hold_columns(paused))
-    _tell_waiting(task, paused.why_wait)
-
-
-def _put_back(task: Task, **columns: Any) -> None:
-    """Queue a task whose attempt was counted, but whose try does not begin yet."""
-    type(task).objects.filter(pk=task.pk).update(
-        status=Status.QUEUED,
-        attempts=F("attempts") - 1,
-        holder="",
-        lease_expires_at=None,
-        **columns,
-    )
-
-
-def _tell_waiting(task: Task, reason: str) -> None:
-    task.status = Status.QUEUED
-    Event.objects.append("task.waiting", task, reason=reason, **task.standing())
-
-
-def _hold_columns(paused: Breaker | None) -> dict[str, Any]:
-    if paused is None:
-        return {}
-    return {"hold": Hold.AGENT, "paused_agent": paused, "reason": paused.why_wait}
+    lease: Lease
+    run: PhaseRun
+    outcome: Outcome
+    now: datetime
+    opens_next: bool = False
 
 
 def _wake_waiting(task: Task, now: datetime) -> None:
@@ -267,8 +291,10 @@ def _record_deployment(task: Task, lease: Lease, outcome: Outcome, now: datetime
     Deployment.objects.create(task=task, fence=lease.fence, expires_at=expires_at, **asdict(found))
 
 
-def _tell(task: Task, run: PhaseRun, outcome: Outcome) -> None:
+def _ending_events(task: Task, run: PhaseRun, outcome: Outcome) -> list[Event]:
     about = {"run": run.number, "of": run.phase, "reason": outcome.reason}
-    Event.objects.append(f"phase.{outcome.verdict}", task, **about, **task.standing())
+    events = [Event.about(f"phase.{outcome.verdict}", task, **about, **task.standing())]
     if task.status not in OPEN:
-        Event.objects.append(f"task.{task.status}", task, reason=task.reason, **task.standing())
+        ended = f"task.{task.status}"
+        events.append(Event.about(ended, task, reason=task.reason, **task.standing()))
+    return events

@@ -15,8 +15,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.utils import timezone
 
 from tasks import agents, phases
-from tasks.lifecycle import Phase, Status, Verdict
-from tasks.models import Lease, LeaseLostError, PhaseRun, Project, Task
+from tasks.lifecycle import Phase, Verdict
+from tasks.models import Advance, Lease, LeaseLostError, PhaseRun, Project, Task
 from tasks.outcome import Outcome
 from tasks.phases.base import Host, InterruptedRunError, OutOfTimeError
 from tasks.phases.bench import Bench
@@ -30,28 +30,26 @@ logger = logging.getLogger(__name__)
 ShouldStop = Callable[[], bool]
 T = TypeVar("T")
 OUTAGE_PAUSE_S = 0.5
+CONNECTION_TRUSTED_S = 2.0  # a longer phase may outlast what the database server keeps open
+COMMITS = frozenset({"test_sha", "code_sha"})  # what a task's branch may point at
 
 
 def run(lease: Lease, should_stop: ShouldStop) -> None:
     """Run the task until it ends, waits, or is no longer ours. Blocks."""
-    is_first = True
     try:
-        while True:
-            phase_run = _patiently(
-                should_stop, lambda: Task.objects.open_run(lease, timezone.now())
-            )
-            if phase_run is None:
-                return  # it waits for a staging address that another has, or for its agent
-            if is_first:
-                # The holder before may have been killed between the row and the branch.
-                _patiently(should_stop, partial(set_branch, phase_run.task))
-            is_first = False
+        phase_run = _patiently(should_stop, lambda: Task.objects.open_run(lease, timezone.now()))
+        if phase_run is not None:
+            # The holder before may have been killed between the row and the branch.
+            _patiently(should_stop, partial(set_branch, phase_run.task))
+        while phase_run is not None:  # it ended, or waits for an address or an agent
+            began = time.monotonic()
             outcome = perform(phase_run, should_stop)
-            close_old_connections()  # a phase may outlast what the database server keeps open
-            task = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
-            _patiently(should_stop, partial(set_branch, task))
-            if task.status != Status.RUNNING:
-                return
+            if time.monotonic() - began > CONNECTION_TRUSTED_S:
+                close_old_connections()
+            advance = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
+            if not COMMITS.isdisjoint(outcome.checkpoint):
+                _patiently(should_stop, partial(set_branch, advance.task))
+            phase_run = advance.run
     except LeaseLostError:
         logger.info("%s: the lease is lost; nothing more is written", lease.task_id)
 
@@ -75,21 +73,21 @@ def _patiently(should_stop: ShouldStop, write: Callable[[], T]) -> T:
             time.sleep(OUTAGE_PAUSE_S)
 
 
-def settle(lease: Lease, phase_run: PhaseRun, outcome: Outcome) -> Task:
-    """Write the outcome; one that cannot be written becomes an error of the machinery.
+def settle(lease: Lease, phase_run: PhaseRun, outcome: Outcome) -> Advance:
+    """Write the outcome and open the next try; what cannot be written becomes an error.
 
     Raises LeaseLostError, and DatabaseError for a database that is away.
     """
     now = timezone.now()
     try:
         artifacts = journal.artifacts_of(phase_run, outcome.evidence)
-        return Task.objects.settle(lease, phase_run, outcome, now, artifacts)
+        return Task.objects.advance(lease, phase_run, outcome, now, artifacts)
     except (LeaseLostError, OperationalError, InterfaceError):
         raise
     except Exception as error:
         logger.exception("%s: the outcome cannot be written", lease.task_id)
         reason = f"What the phase found cannot be recorded: {type(error).__name__}"
-        return Task.objects.settle(lease, phase_run, Outcome(Verdict.ERRORED, reason), now)
+        return Task.objects.advance(lease, phase_run, Outcome(Verdict.ERRORED, reason), now)
 
 
 def perform(phase_run: PhaseRun, should_stop: ShouldStop) -> Outcome:

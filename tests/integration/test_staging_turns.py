@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from tasks.lifecycle import Hold, Phase, Status, Verdict
 from tasks.models import Deployment, Event, Lease, PhaseRun, Project, StagingLease, Task
-from tasks.models.settlement import LOOK_AGAIN_S
+from tasks.models.opening import LOOK_AGAIN_S
 from tasks.models.staging_lease import CUT_SHORT_S
 from tasks.outcome import DeploymentFacts, Outcome
 
