@@ -57,6 +57,7 @@ DOORS = (
     Door("rest_framework", ("tasks/api/",)),
     Door("channels", ("tasks/feed.py", "tasks/dashboard/", "chimera_site/asgi.py")),
     Door("multiprocessing", ("tasks/workflow/",)),
+    Door("inotify_simple", ("tasks/workflow/changes.py",)),
     Door("httpx2", ("chimera_daemon/client.py",)),
 )
 # Programs that run by themselves, most of them in a sandbox: no settings, no process.py there.

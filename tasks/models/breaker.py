@@ -116,6 +116,8 @@ class BreakerQuerySet(models.QuerySet["Breaker"]):
 
         Tasks whose project has another agent by now go on at once.
         """
+        if not self.filter(waiting__hold=Hold.AGENT).exists():
+            return
         for breaker in self.paused().filter(waiting__hold=Hold.AGENT).distinct():
             others = breaker.held().exclude(_needs(breaker.agent))
             if others.exists():  # no write each second, nor a lock

@@ -11,7 +11,6 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils import timezone
@@ -19,15 +18,15 @@ from django_q.brokers.orm import ORM
 from django_q.signing import SignedPackage
 
 from tasks.models import Task
-from tasks.models.nudge import Listener, can_listen
 from tasks.workflow import board
 from tasks.workflow.board import Board, Seat
+from tasks.workflow.changes import PostgreSQLChanges, SQLiteChanges, watch_changes
 from tasks.workflow.diskspace import disk_trouble
 
 logger = logging.getLogger(__name__)
 
 TURN_S = 0.5  # one dequeue; between two, the pusher looks whether it has to stop
-ORDINARY_EVERY_S = 0.5  # schedules are in no hurry, and the parent sleeps when it finds nothing
+ORDINARY_EVERY_S = 1.0  # schedules are in no hurry, and the parent sleeps when it finds nothing
 LOOK_EVERY_S = 1.0  # due times and leases run out without a write that could be noticed
 OUTAGE_PAUSE_S = 1.0
 WORK = "tasks.workflow.worker.work"
@@ -102,54 +101,7 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
         self._looked_at = time.monotonic()
         if disk_trouble():
             return False
-        return Task.objects.claimable(timezone.now()).exists() and bool(shared.workers(Seat.IDLE))
-
-
-class SQLiteChanges:
-    """Notices that another connection has written, by asking for one number in shared memory."""
-
-    def __init__(self) -> None:
-        self._interval_s = float(settings.CHIMERA.poll_interval_s)
-        self._version: int | None = None
-
-    def wait(self, at_most_s: float) -> None:
-        """Wait for the next time to ask. Blocks."""
-        del at_most_s  # an interval more than that does no harm
-        time.sleep(self._interval_s)
-
-    def seen(self) -> bool:
-        """Say whether the database has changed since the last call."""
-        with connection.cursor() as cursor:
-            version = int(cursor.execute("PRAGMA data_version").fetchone()[0])
-        changed = version != self._version
-        self._version = version
-        return changed
-
-
-class PostgreSQLChanges:
-    """Hears of changes from PostgreSQL itself."""
-
-    def __init__(self) -> None:
-        self._listener = Listener()
-        self._heard = True
-        self._interval_s = float(settings.CHIMERA.poll_interval_s)
-
-    def wait(self, at_most_s: float) -> None:
-        """Wait for a nudge; for somebody idle, if one was heard that nobody could take. Blocks."""
-        if self._heard:
-            time.sleep(self._interval_s)
-        else:
-            self._heard = self._listener.wait(at_most_s)
-
-    def seen(self) -> bool:
-        """Say whether a nudge was heard since the last call."""
-        heard, self._heard = self._heard, False
-        return heard
-
-
-def watch_changes() -> SQLiteChanges | PostgreSQLChanges:
-    """Return the cheapest way to notice changes in this database."""
-    return PostgreSQLChanges() if can_listen() else SQLiteChanges()
+        return Task.objects.has_claimable(timezone.now()) and bool(shared.workers(Seat.IDLE))
 
 
 def new_nudge() -> str:

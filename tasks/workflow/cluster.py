@@ -8,6 +8,7 @@ so whatever supervises it starts a new one. Running phases are taken up from the
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -46,6 +47,7 @@ def run(*, run_once: bool = False) -> int:
     shared = board.install(seats=2 * Conf.WORKERS + 8)
     leash.leash_forks(led_by=os.getpid(), lead_group=_lead_group)
     worker.follow_django_q()
+    _load_for_all()
     connections.close_all()  # a SQLite connection must not cross a fork
     cluster = Cluster()
     stop = StopSignal(shared.drain)
@@ -58,6 +60,16 @@ def run(*, run_once: bool = False) -> int:
     finally:
         housekeeper.stop()
         end_group(cluster.sentinel)
+
+
+def _load_for_all() -> None:
+    """Load what every worker needs before they are forked, so that they share its memory."""
+    from tasks.workflow import executor  # noqa: F401
+
+    with contextlib.suppress(DatabaseError):  # the first query of a process builds many tables
+        Task.objects.has_claimable(timezone.now())
+    gc.collect()
+    gc.freeze()  # no collection in a child touches, and so copies, what was made until here
 
 
 def _watch(
@@ -118,7 +130,7 @@ def end_group(sentinel: multiprocessing.Process) -> None:
 def _is_all_done(shared: Board) -> bool:
     busy = shared.is_nudge_under_way or shared.workers(Seat.BUSY)
     try:
-        return not busy and not Task.objects.claimable(timezone.now()).exists()
+        return not busy and not Task.objects.has_claimable(timezone.now())
     except DatabaseError:  # asked again at the next tick
         connections.close_all()
         return False

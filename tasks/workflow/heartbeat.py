@@ -83,13 +83,11 @@ class Heart:
     def holding(self, lease: Lease) -> Iterator[Callable[[], bool]]:
         """Keep `lease` alive within the block; the value says when its work has to stop."""
         hold = Hold(lease)
-        self._hold = hold
-        self._wake.set()
+        self._hold = hold  # shown at the next tick; a task that ends before is not worth a write
         try:
             yield hold.should_stop
         finally:
             self._hold = None
-            self._wake.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -92,7 +92,7 @@ class Housekeeper(threading.Thread):
         # Not "a worker is idle": a guard that hangs doesn't replace those that were killed.
         has_room = len(self._board.workers(Seat.BUSY)) < self._workers
         can_serve = has_room and not self._board.is_draining and not disk_trouble()
-        has_work = can_serve and Task.objects.claimable(timezone.now()).exists()
+        has_work = can_serve and Task.objects.has_claimable(timezone.now())
         self.is_wedged = self._wedge.look(
             has_work=has_work, dispatched_at=self._board.dispatched_at, now=time.monotonic()
         )

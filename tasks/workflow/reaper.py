@@ -27,9 +27,10 @@ def sweep(now: datetime, ended_since: datetime | None = None) -> None:
     free_dead_holders(now)
     forget_workers(now)
     Breaker.objects.release_due(now)
-    close_dead_deployments(now)
-    end_expired_deployments(now)
-    end_surplus_deployments(now)
+    if Deployment.objects.filter(host=pids.host_name(), ended_at=None).exists():
+        close_dead_deployments(now)
+        end_expired_deployments(now)
+        end_surplus_deployments(now)
     end_keepers(now, ended_since or now - TRY_FOR)
     remove_leftovers()
 

@@ -150,6 +150,7 @@ def test_no_search_of_the_queue_sorts_or_scans_it(project: Project, other: Proje
         limit(other, number)
         with connection.execute_wrapper(note):
             claim()
+            Task.objects.has_claimable(NOW)
             Task.objects.claimable(NOW).exists()
     of_tasks = [plan for plan in plans if "tasks_task" in plan or "U0" in plan]
     assert of_tasks
