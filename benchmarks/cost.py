@@ -28,7 +28,10 @@ COLUMNS = ("reads", "writes", "git", "sandboxed", "rooms", "other")
 
 @dataclass
 class Tally:
-    """What happened between the opening of one try and the opening of the next."""
+    """What happened from the opening of one try, or from then on, to the opening of the next.
+
+    A passed try's end and the next one's opening are one transaction; it counts for the former.
+    """
 
     phase: str
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0))
@@ -78,6 +81,17 @@ class Meter:
 
         return counting
 
+    def advancing(self, advance: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function that settles a try and opens the next, beginning a new tally."""
+
+        def counting(*args: Any) -> Any:
+            advanced = advance(*args)
+            if advanced.run is not None:
+                self.tallies.append(Tally(advanced.run.phase))
+            return advanced
+
+        return counting
+
 
 def kind_of(argv: tuple[str, ...]) -> str:
     """Say what a call starts: git, a command in the sandbox, a room, or something else."""
@@ -122,6 +136,7 @@ def measure() -> list[Tally]:
     meter = Meter()
     process._spawn = meter.spawn(process._spawn)
     TaskQuerySet.open_run = meter.opening(TaskQuerySet.open_run)  # type: ignore[method-assign]
+    TaskQuerySet.advance = meter.advancing(TaskQuerySet.advance)  # type: ignore[method-assign]
     try:
         with connection.execute_wrapper(meter.statement):
             lease = Task.objects.claim("cost:1:1", timezone.now())

@@ -71,8 +71,9 @@ class BreakerQuerySet(models.QuerySet["Breaker"]):
         The row stays locked, so that a task can't begin to wait while its agent is let go.
         """
         agent = agent_of(task)
-        paused = self.of(agent).paused().select_for_update() if agent else self.none()
-        breaker = paused.first()
+        if not agent:
+            return None
+        breaker = self.of(agent).paused().select_for_update().order_by().first()
         if breaker is None or (breaker.is_over(now) and breaker.try_with(task)):
             return None
         return breaker
