@@ -64,6 +64,7 @@ DOORS = (
 PROGRAMS_OF_THEIR_OWN = (
     "tasks/workspace/fetch.py",
     "tasks/workspace/room.py",
+    "tasks/workspace/warden.py",
     "tasks/workspace/proof_plugin.py",
     "tasks/agents/playbook_runner.py",
     "tasks/agents/scripted_runner.py",
@@ -71,6 +72,7 @@ PROGRAMS_OF_THEIR_OWN = (
 PROGRAM_STARTERS = (
     "tasks/workspace/process.py",
     "tasks/workspace/room.py",
+    "tasks/workspace/warden.py",  # as a program of its own, like the room
     "tasks/workspace/leash.py",  # becomes another program, as a program of its own
     "chimera_daemon/cli.py",  # becomes manage.py daemon
 )

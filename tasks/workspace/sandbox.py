@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from tasks.workspace import leash
 from tasks.workspace.process import Command, ProcessError, output
 
+WARDEN = Path(__file__).with_name("warden.py")
 WORKSPACE = "/workspace"
 FILE_LIMIT_BYTES = 2 * 1024**3
 MAX_PROCESSES = 4096  # threads count; not enforced by the kernel where the service is root
@@ -99,8 +99,7 @@ class Sandbox:
         """Return the call that runs `argv` in `jail`, in the network of `room_pid` if given."""
         env = {**_base_env(jail), **jail.env}
         if self.bwrap is None:
-            guard = leash.prefix() if room_pid is None else ()
-            return Command((*guard, *argv), env, jail.workspace)
+            return Command((*_warden(), *argv), env, jail.workspace)
         enter = _enter(room_pid) if room_pid is not None else ()
         limits = (
             "prlimit",
@@ -193,6 +192,12 @@ def _merged_usr() -> list[str]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     return words
+
+
+def _warden() -> tuple[str, ...]:
+    """Return the words that have a program's every descendant end with it, or with its caller."""
+    is_linux = sys.platform == "linux"
+    return (sys.executable, "-I", "-S", "-B", str(WARDEN)) if is_linux else ()
 
 
 def _enter(room_pid: int) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Run a cluster whose tasks are recorded phases: they pass after a while and touch nothing.
 
 A program of its own (`python -m tests.acceptance.stub_cluster [qcluster options]`). A task's
-feature says how long each phase lasts, in seconds, and may name a phase that lasts "for ever".
+feature says how long each phase lasts, in seconds, and may name a phase that lasts "for ever", or
+the folder of a program that is run once, with or without a sandbox.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chimera_site.settings")
 
@@ -24,7 +27,9 @@ from tasks.lifecycle import Verdict  # noqa: E402
 from tasks.models import PhaseRun  # noqa: E402
 from tasks.outcome import Outcome  # noqa: E402
 from tasks.workflow import executor  # noqa: E402
-from tasks.workspace import probe  # noqa: E402
+from tasks.workspace import probe, process, sandbox  # noqa: E402
+from tasks.workspace.sandbox import Jail  # noqa: E402
+from tests.escape import ESCAPE, HANG  # noqa: E402
 
 TROUBLE = "There is no browser here."
 
@@ -33,11 +38,22 @@ def perform(phase_run: PhaseRun, should_stop: Callable[[], bool]) -> Outcome:
     """Pass after the ordered time; stop when told to."""
     order = json.loads(phase_run.task.feature)
     lasts_s = 3600.0 if order.get("for_ever_in") == phase_run.phase else order["phase_s"]
+    if "runs" in order and not (Path(order["runs"]) / "hangs").exists():
+        return run_program(order, should_stop)
     until = time.monotonic() + lasts_s
     is_deaf = order.get("is_deaf", False)
     while time.monotonic() < until and (is_deaf or not should_stop()):
         time.sleep(0.01)
     return Outcome(Verdict.INTERRUPTED if should_stop() else Verdict.PASSED)
+
+
+def run_program(order: dict[str, Any], should_stop: Callable[[], bool]) -> Outcome:
+    """Run what gets away if it can, and hangs."""
+    argv = (sys.executable, "-Ic", ESCAPE + HANG, order["runs"])
+    jail = Jail(Path(order["runs"]), writable=True)
+    call = sandbox.find(order["sandbox"]).command(jail, argv)
+    done = process.run(call, timeout_s=order["limit_s"], should_stop=should_stop)
+    return Outcome(Verdict.INTERRUPTED if done.stopped else Verdict.ERRORED, "So it ended.")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,8 @@ from tasks.workspace import sandbox, site, staging
 from tasks.workspace.process import Completed, run
 from tasks.workspace.sandbox import Jail, Network, Sandbox
 from tasks.workspace.site import SiteError, SiteOrder
+from tests.acceptance.engine import wait_for
+from tests.escape import ESCAPE, escaped, processes_with
 
 
 @pytest.fixture(params=["auto", "off"])
@@ -159,3 +162,29 @@ def test_a_doorway_leads_to_one_port_and_to_no_other(
             assert not fetch(box, room, tree, f"http://127.0.0.1:{other}/").ok
     finally:
         staging.end(other_pid, psutil.Process(other_pid).create_time())
+
+
+@pytest.fixture
+def escaping(order: SiteOrder) -> SiteOrder:
+    """Return the order of a site that first starts daemons; they carry its log's path."""
+    code = ESCAPE + "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    mark = str(order.log)
+    serve = lambda port: (sys.executable, "-Ic", code, mark, *order.argv(port)[1:])  # noqa: E731
+    return replace(order, argv=serve, jail=replace(order.jail, writable=True))
+
+
+def test_the_daemons_of_a_site_end_with_it(box: Sandbox, escaping: SiteOrder) -> None:
+    mark = str(escaping.log)
+    with site.running(box, escaping):
+        assert escaped(escaping.jail.workspace) == 3
+        assert len(processes_with(mark)) >= 3
+    wait_for(lambda: not processes_with(mark), 60)
+
+
+def test_the_daemons_of_a_kept_site_end_with_its_keeper(
+    box: Sandbox, escaping: SiteOrder, tmp_path: Path
+) -> None:
+    pid, _ = site.keep(box, escaping, tmp_path / "keeper.pid")
+    assert len(processes_with(str(escaping.log))) >= 3
+    staging.end(pid, psutil.Process(pid).create_time())
+    wait_for(lambda: not processes_with(str(escaping.log)), 60)
