@@ -37,35 +37,34 @@ COMMITS = frozenset({"test_sha", "code_sha"})  # what a task's branch may point 
 def run(lease: Lease, should_stop: ShouldStop) -> None:
     """Run the task until it ends, waits, or is no longer ours. Blocks."""
     try:
-        phase_run = _patiently(should_stop, lambda: Task.objects.open_run(lease, timezone.now()))
+        phase_run = _patiently(lambda: Task.objects.open_run(lease, timezone.now()))
         if phase_run is not None:
             # The holder before may have been killed between the row and the branch.
-            _patiently(should_stop, partial(set_branch, phase_run.task))
+            _patiently(partial(set_branch, phase_run.task))
         while phase_run is not None:  # it ended, or waits for an address or an agent
             began = time.monotonic()
             outcome = perform(phase_run, should_stop)
             if time.monotonic() - began > CONNECTION_TRUSTED_S:
                 close_old_connections()
-            advance = _patiently(should_stop, partial(settle, lease, phase_run, outcome))
+            advance = _patiently(partial(settle, lease, phase_run, outcome))
             if not COMMITS.isdisjoint(outcome.checkpoint):
-                _patiently(should_stop, partial(set_branch, advance.task))
+                _patiently(partial(set_branch, advance.task))
             phase_run = advance.run
     except LeaseLostError:
         logger.info("%s: the lease is lost; nothing more is written", lease.task_id)
 
 
-def _patiently(should_stop: ShouldStop, write: Callable[[], T]) -> T:
-    """Repeat a write while the database is away and the lease may still hold.
+def _patiently(write: Callable[[], T]) -> T:
+    """Repeat a write for as long as the database is away.
 
-    The fence makes that safe: what was written after all, or by another holder, is refused.
+    The lease may run out meanwhile. The fence makes that safe: what was written after all, or by
+    another holder, is refused; and if nobody has taken the task, nothing is lost or spent.
     """
     is_told = False
     while True:
         try:
             return write()
         except (OperationalError, InterfaceError) as error:
-            if should_stop():
-                raise
             if not is_told:
                 logger.warning("The database does not answer; waiting for it: %s", error)
             is_told = True

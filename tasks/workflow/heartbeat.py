@@ -21,6 +21,7 @@ from django.utils import timezone
 from tasks.lifecycle import Status
 from tasks.models import Lease, Task, Worker
 from tasks.workflow import board, pids
+from tasks.workflow.touch import Touch
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,10 @@ class Hold:
         self._lost.set()
 
     def should_stop(self) -> bool:
-        """Say whether the work has to stop: the lease is lost or stale, or the cluster drains."""
+        """Say whether the work has to stop: the lease is lost or stale, or the cluster drains.
+
+        A stale lease may come back, when it can be renewed and nobody has taken the task.
+        """
         is_stale = time.monotonic() >= self._good_until
         return self._lost.is_set() or is_stale or board.current().is_draining
 
@@ -59,6 +63,7 @@ class Heart:
         process = pids.current()
         self.name = pids.name_of(process)
         self.pid = process.pid
+        self.touch = Touch()
         self._hold: Hold | None = None
         self._told: tuple[bool, int | None] = (False, None)
         self._next_beat = self._next_look = 0.0
@@ -109,10 +114,11 @@ class Heart:
 
     def _beat(self, hold: Hold | None, now: float) -> None:
         standing = (board.current().is_draining, hold.lease.fence if hold else None)
-        if now >= self._next_beat or standing != self._told:
+        if now >= self._next_beat or standing != self._told or self.touch.has_jumped:
             if hold is not None:
                 self._renew(hold)
             self._show(hold, is_draining=standing[0])
+            self.touch.made()
             self._told = standing
             self._next_beat = now + beat_s()
         elif hold is not None and now >= self._next_look:

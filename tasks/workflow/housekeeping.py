@@ -20,6 +20,7 @@ from tasks.workflow import pruning, reaper
 from tasks.workflow.board import Board, Seat
 from tasks.workflow.diskspace import disk_trouble
 from tasks.workflow.retention import Sizes
+from tasks.workflow.touch import clock_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Housekeeper(threading.Thread):
         connections.close_all()
 
     def _show_trouble(self) -> None:
-        trouble = " ".join(filter(None, [self._probe.trouble, disk_trouble()]))
+        trouble = " ".join(filter(None, [self._probe.trouble, disk_trouble(), clock_trouble()]))
         rows = Worker.objects.filter(cluster=self._board.cluster).exclude(trouble=trouble)
         if rows.exists():  # a write each second would wake every process that waits for changes
             rows.update(trouble=trouble)

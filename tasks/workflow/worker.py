@@ -34,8 +34,9 @@ def work() -> int:
     performed = 0
     while not shared.is_draining and time.monotonic() < until:
         try:
-            name = heartbeat.start().name
-            lease = None if disk_trouble() else Task.objects.claim(name, timezone.now())
+            heart = heartbeat.start()
+            is_fit = not (disk_trouble() or heart.touch.is_lost)
+            lease = Task.objects.claim(heart.name, timezone.now()) if is_fit else None
         except DatabaseError as error:  # the next nudge comes when it is back
             logger.warning("The database does not answer; nothing is claimed: %s", error)
             connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,27 @@ def test_an_outcome_waits_for_the_database(lease: Lease, monkeypatch: pytest.Mon
     assert task.crashes == 0
 
 
-def test_a_stop_ends_the_waiting(lease: Lease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_is_written_though_the_lease_ran_out_meanwhile(
+    lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, failures = Task.objects.settle, iter(range(3))
+
+    def away(*words: Any) -> Task:
+        if next(failures, None) is not None:
+            raise executor.OperationalError("away")
+        return settle(*words)
+
+    def work(*_: Any) -> Outcome:
+        Task.objects.update(lease_expires_at=timezone.now() - timedelta(hours=1))
+        return Outcome(Verdict.INTERRUPTED, "Stopped by Chimera; nothing is spent.")
+
     monkeypatch.setattr(executor, "OUTAGE_PAUSE_S", 0.01)
-    asked: list[int] = []
-
-    def should_stop() -> bool:
-        asked.append(1)
-        return len(asked) > 3
-
-    def away(*_: Any, **__: Any) -> None:
-        raise executor.OperationalError("away")
-
-    monkeypatch.setattr(Task.objects, "open_run", away)
-    with pytest.raises(executor.OperationalError):
-        executor.run(lease, should_stop)
-    assert len(asked) == 4
+    monkeypatch.setattr(executor, "perform", work)
+    monkeypatch.setattr(Task.objects, "settle", away)
+    executor.run(lease, lambda: True)
+    task = Task.objects.get(pk=lease.task_pk)
+    assert (task.status, task.attempts, task.crashes) == ("queued", 0, 0)
+    assert [run.verdict for run in task.phase_runs.all()] == ["interrupted"]
 
 
 def test_an_outcome_that_cannot_be_written_is_an_error(
