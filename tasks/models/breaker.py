@@ -12,6 +12,7 @@ from django.db.models import F, Q, QuerySet
 
 from tasks.lifecycle import OPEN, Hold, Phase, Status
 from tasks.models.event import Event
+from tasks.models.nudge import nudge
 from tasks.outcome import AgentStart
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class BreakerQuerySet(models.QuerySet["Breaker"]):
         agent = agent_of(task)
         if not agent:
             return None
-        breaker = self.of(agent).paused().select_for_update().order_by().first()
+        # Not the full lock: whoever makes a task wait needs the key at its commit, with the
+        # turnstile of events in hand, which we may need next.
+        breaker = self.of(agent).paused().select_for_update(no_key=True).order_by().first()
         if breaker is None or (breaker.is_over(now) and breaker.try_with(task)):
             return None
         return breaker
@@ -204,7 +207,10 @@ class Breaker(models.Model):
 
     def let_go(self, tasks: QuerySet[Task]) -> int:
         """Queue such tasks; return how many."""
-        return tasks.update(hold=Hold.NONE, paused_agent=None, reason="")
+        number = tasks.update(hold=Hold.NONE, paused_agent=None, reason="")
+        if number:
+            nudge(tasks.db)
+        return number
 
 
 def digest_of(agent: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from tasks.lifecycle import Verdict
-from tasks.models import Project, Task, event, nudge
+from tasks.lifecycle import Hold, Verdict
+from tasks.models import Breaker, Project, Task, event, nudge
 from tasks.models.nudge import Listener
 from tasks.outcome import Outcome
 from tasks.workflow import board, broker, pids
@@ -149,6 +149,16 @@ def test_a_settled_phase_is_a_nudge(listener: Listener, submit: Submit) -> None:
     hear_all(listener)
     Task.objects.settle(lease, run, Outcome(Verdict.INTERRUPTED), timezone.now())
     assert listener.wait(5) is True
+
+
+def test_tasks_whose_agent_is_let_go_are_a_nudge(listener: Listener, submit: Submit) -> None:
+    breaker = Breaker.objects.create(digest="x", agent="command:./coder")
+    Task.objects.filter(pk=submit().pk).update(hold=Hold.AGENT, paused_agent=breaker)
+    hear_all(listener)
+    assert breaker.release() == 1
+    assert listener.wait(5) is True
+    assert breaker.release() == 0
+    assert listener.wait(0.05) is False
 
 
 def test_a_lost_connection_is_an_error_and_then_made_again(listener: Listener) -> None:
