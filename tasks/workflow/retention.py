@@ -175,7 +175,9 @@ def put_away(item: Ended, now: datetime) -> Path | None:
     is_moved = False
     try:
         with transaction.atomic():
-            locked = Task.objects.select_for_update(no_key=True).filter(pk=item.pk, fence=item.fence)
+            locked = Task.objects.select_for_update(no_key=True).filter(
+                pk=item.pk, fence=item.fence
+            )
             task = locked.exclude(status__in=sorted(OPEN)).first()
             if task is None:
                 return None

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import signal
-import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from django.core import signing
+from django.utils import timezone
+from django_q.conf import Conf
+from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 
 from tasks.lifecycle import ROUTE, Phase, Status, Verdict
 from tasks.models import PhaseRun, Project, Task, Worker
+from tasks.workflow.broker import new_nudge
 from tests.acceptance.engine import Engine, engine, kill, submit, wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.on_both]
+
+
+HOUR_S = 3600
 
 
 def in_phase(task: Task, phase: Phase) -> PhaseRun | None:
@@ -42,9 +50,11 @@ def test_all_tasks_are_run_and_never_more_at_once_than_workers(
     project: Project, tmp_path: Path
 ) -> None:
     tasks = [submit(project, phase_s=0.05) for _ in range(6)]
+    store_messages([new_nudge()] * 10)
     with engine(tmp_path, workers=2):
         for task in tasks:
             wait_for(lambda task=task: is_completed(task), 30, task.task_id)
+        wait_for(lambda: not OrmQ.objects.exists(), 30, "all nudges taken")
     for task in tasks:
         assert list(task.phase_runs.values_list("phase", flat=True)) == list(ROUTE)
         assert task.fence == 1
@@ -64,22 +74,45 @@ def test_a_killed_busy_worker_loses_its_task_to_another_at_the_same_phase(
     project: Project, tmp_path: Path
 ) -> None:
     task = submit(project, for_ever_in=Phase.CODE_IMPLEMENTATION)
-    with engine(tmp_path, workers=2) as cluster:
+    with engine(tmp_path, workers=2, lease_s=HOUR_S) as cluster:  # so the lease has no part in it
         cluster.await_workers(2)
         first = wait_for(lambda: in_phase(task, Phase.CODE_IMPLEMENTATION), 15)
         kill(int(first.worker.split(":")[1]))
-        killed_at = time.monotonic()
         second = wait_for(
-            lambda: PhaseRun.objects.filter(task=task, number=first.number + 1).first(), 15
+            lambda: PhaseRun.objects.filter(task=task, number=first.number + 1).first(), 60
         )
-        took_s = time.monotonic() - killed_at
-    assert took_s < 3
     assert second.phase == Phase.CODE_IMPLEMENTATION
     assert second.worker != first.worker
     assert second.fence == first.fence + 1
     first.refresh_from_db()
     assert first.verdict == Verdict.ERRORED
     assert task.phase_runs.filter(phase=Phase.WORKSPACE_PREPARATION).count() == 1
+
+
+def test_a_worker_may_die_at_any_moment_of_any_phase_and_poison_ends(
+    project: Project, tmp_path: Path
+) -> None:
+    tasks = {}
+    for moment in ("start", "middle", "before commit", "after commit"):
+        notes = tmp_path / moment
+        notes.mkdir()
+        tasks[moment] = submit(project, dies=moment, notes=str(notes))
+    poison = submit(project, is_poison=True)
+    with engine(tmp_path, workers=5, lease_s=HOUR_S):
+        for moment, task in tasks.items():
+            wait_for(lambda task=task: is_completed(task), 120, moment)
+        wait_for(lambda: Task.objects.filter(pk=poison.pk, status=Status.FAILED).exists(), 120)
+    for moment, task in tasks.items():
+        tries = list(task.phase_runs.order_by("number").values_list("phase", "verdict"))
+        passed = [(phase, Verdict.PASSED) for phase in ROUTE]
+        died = [(phase, Verdict.ERRORED) for phase in ROUTE if moment != "after commit"]
+        assert sorted(tries) == sorted(passed + died), moment
+        assert [phase for phase, verdict in tries if verdict == Verdict.PASSED] == list(ROUTE)
+        # Every death costs one claim; after the last commit there is nothing left to claim.
+        assert task.fence == 1 + len(ROUTE) - (moment == "after commit"), moment
+    poison.refresh_from_db()
+    assert (poison.stopped_in, poison.crashes) == (ROUTE[0], 3)
+    assert "died 3 times" in poison.reason
 
 
 def test_a_hosts_trouble_is_told_by_all_its_workers(db: None, tmp_path: Path) -> None:
@@ -133,7 +166,7 @@ def test_sigterm_puts_running_tasks_back_and_spends_nothing(
         wait_for(lambda: in_phase(running, Phase.E2E_TEST_GENERATION), 15)
         cluster.remember()
         cluster.main.send_signal(signal.SIGTERM)
-        assert cluster.await_code(10) == 0
+        assert cluster.await_code(30) == 0
         assert cluster.survivors() == []
     running.refresh_from_db()
     waiting.refresh_from_db()
@@ -233,6 +266,37 @@ def test_a_frozen_worker_loses_its_task_and_can_write_nothing(
     assert task.holder == second.worker
     first.refresh_from_db()
     assert first.verdict == Verdict.ERRORED
+
+
+def test_messages_that_nobody_can_do_keep_no_task_waiting(project: Project, tmp_path: Path) -> None:
+    elsewhere = {**SignedPackage.loads(new_nudge()), "func": "tasks.gone.away"}
+    signed = {"salt": Conf.PREFIX, "serializer": Raw}
+    messages = [
+        "rubbish",
+        signing.dumps(b"", key="another key", **signed),
+        signing.dumps(b"ctasks.gone\nAway\n.", **signed),  # a pickled class that is gone
+        SignedPackage.dumps(elsewhere),
+    ]
+    store_messages(messages * 2)
+    with engine(tmp_path, workers=1):
+        wait_for(lambda: not OrmQ.objects.filter(lock__lte=timezone.now()).exists(), 60)
+        task = submit(project)
+        wait_for(lambda: is_completed(task), 60)
+    assert task.fence == 1
+
+
+def store_messages(messages: list[str]) -> None:
+    """Put messages into the stored queue of django-q2, beside those that the broker makes."""
+    OrmQ.objects.bulk_create(
+        OrmQ(key=Conf.CLUSTER_NAME, payload=each, lock=timezone.now()) for each in messages
+    )
+
+
+class Raw:
+    """Signs bytes as they are."""
+
+    def dumps(self, data: bytes) -> bytes:
+        return data
 
 
 def freeze(cluster: Engine, pid: int, number: signal.Signals) -> None:
