@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connections
 
 from tasks.models import Project, Task
+from tasks.workflow import dump
 from tests import postgres
 
 DATABASE = "postgresql" if settings.CHIMERA.database_url else "sqlite"
@@ -28,11 +29,22 @@ def _is_for(database: str, item: pytest.Item) -> bool:
     mark = item.get_closest_marker("only_on")
     if mark is not None:
         return bool(mark.args[0] == database)
+    if database == "postgresql" and not _has_programs(item):
+        return False
     if database == "sqlite" or item.get_closest_marker("on_both") is not None:
         return True
     has_rows = bool(ROW_FIXTURES & set(getattr(item, "fixturenames", ())))
     touches_rows = has_rows or item.get_closest_marker("django_db") is not None
     return touches_rows and "acceptance" not in item.path.parts
+
+
+def _has_programs(item: pytest.Item) -> bool:
+    """Say whether PostgreSQL's programs that the test needs are here; its server may be alone."""
+    mark = item.get_closest_marker("needs")
+    try:
+        return all(dump.find_program(name) for name in (mark.args if mark else ()))
+    except dump.DumpError:
+        return False
 
 
 @pytest.fixture(scope="session")

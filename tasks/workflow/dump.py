@@ -93,6 +93,8 @@ def _dump_postgresql(file: Path) -> tuple[Path, Rows]:
     program = find_program("pg_dump")
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # This session keeps the moment, and does nothing else while the other one copies.
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         cursor.execute("SELECT pg_export_snapshot()")
         snapshot = cursor.fetchone()[0]
         options = ("--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}")
