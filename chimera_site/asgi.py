@@ -11,7 +11,7 @@ django_application = get_asgi_application()
 # These read settings and models, so they come after Django is set up.
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
-from chimera_site import daphne_limit  # noqa: E402
+from chimera_site import daphne_limit, durable  # noqa: E402
 from chimera_site.gate import Gate  # noqa: E402
 from tasks.api import health  # noqa: E402, F401 - starts the clock of /health
 from tasks.dashboard.routing import websocket_urlpatterns  # noqa: E402
@@ -20,6 +20,7 @@ from tasks.dashboard.routing import websocket_urlpatterns  # noqa: E402
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous")
 
 daphne_limit.install()
+durable.install()
 application = Gate(
     ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websocket_urlpatterns)})
 )

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from tasks.lifecycle import Hold, Phase, Status, Verdict
+from tasks.lifecycle import ROUTE, Hold, Phase, Status, Verdict
 from tasks.models import Event, Lease, LeaseLostError, PhaseRun, Project, Task
 from tasks.models.task import rank_of
 from tasks.outcome import Outcome
@@ -69,6 +69,21 @@ def test_waiting_makes_up_for_low_priority() -> None:
     old = rank_of(NOW, 1)
     assert rank_of(NOW + timedelta(seconds=9 * aging_s - 1), 10) < old
     assert rank_of(NOW + timedelta(seconds=9 * aging_s + 1), 10) > old
+
+
+def test_a_flood_of_urgent_tasks_starves_nobody(
+    submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = NOW
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    patient, flood = submit(priority=1), []
+    for _ in range(30):
+        now += timedelta(seconds=settings.CHIMERA.priority_aging_s / 2)
+        flood.append(submit(priority=10))
+    order = [claim("w", now).task_pk for _ in range(31)]
+    # Nine points are worth nine times the aging; 17 came sooner, and the 18th just then.
+    assert order.index(patient.pk) == 17
+    assert [pk for pk in order if pk != patient.pk] == [task.pk for task in flood]
 
 
 def test_an_expired_lease_goes_before_everything_that_waits(submit: Submit) -> None:
@@ -178,18 +193,26 @@ class TestAStaleHolder:
         assert Event.objects.count() == events
 
 
-def test_a_cancelled_task_cannot_be_settled_by_its_worker(submit: Submit) -> None:
+@pytest.mark.parametrize("phase", ROUTE)
+def test_a_task_cancelled_in_any_phase_cannot_be_settled_by_its_worker(
+    submit: Submit, phase: Phase
+) -> None:
     task = submit()
+    Task.objects.filter(pk=task.pk).update(phase=phase)
     lease = claim("a")
     run = Task.objects.open_run(lease, NOW)
+    assert run is not None
     task.cancel()
+    task.cancel()  # twice is once
     assert Task.objects.renew(lease, NOW) is False
     with pytest.raises(LeaseLostError):
         Task.objects.settle(lease, run, Outcome(Verdict.PASSED), NOW)
     task.refresh_from_db()
     run.refresh_from_db()
-    assert (task.status, task.stopped_in) == (Status.CANCELLED, Phase.WORKSPACE_PREPARATION)
+    assert (task.status, task.stopped_in) == (Status.CANCELLED, phase)
     assert run.verdict == Verdict.INTERRUPTED
+    assert Event.objects.filter(task=task, kind="task.cancelled").count() == 1
+    assert Task.objects.claim("b", NOW + LATER) is None
 
 
 def test_an_open_run_of_a_dead_worker_is_closed_and_the_phase_tried_again(submit: Submit) -> None:

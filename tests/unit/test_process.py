@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from tasks.workspace import process
 from tasks.workspace.process import Command, Log, ProcessError
 
+ROOT = Path(__file__).resolve().parents[2]
 ENV = {"PATH": os.defpath}
 
 
@@ -168,6 +170,30 @@ def test_a_flood_is_bounded_in_the_log_and_in_memory(tmp_path: Path) -> None:
     assert len(kept) < 100_200
     assert len(done.output_tail) == process.TAIL_BYTES
     assert done.output_tail.endswith("aEND\n")
+
+
+GIB_IN_ONE_LINE = "import os\nfor _ in range(1024): os.write(1, bytes(2 ** 20))"
+FLOODED = """
+import pathlib, resource, sys
+from tasks.workspace.process import Command, Log, OUTPUT_LIMIT_BYTES, run
+
+log = Log(pathlib.Path(sys.argv[1]) / "log")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+argv = (sys.executable, "-I", "-c", sys.argv[2])
+done = run(Command(argv, {}, pathlib.Path("/")), timeout_s=600, log=log)
+grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+log.close()
+size = (pathlib.Path(sys.argv[1]) / "log").stat().st_size
+print(done.ok, done.truncated, 0 <= size - OUTPUT_LIMIT_BYTES < 200, grown_kib)
+"""
+
+
+def test_a_gibibyte_without_a_line_end_costs_no_memory(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", FLOODED, str(tmp_path), GIB_IN_ONE_LINE]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    *said, grown_kib = done.stdout.split()
+    assert said == ["True", "True", "True"], done.stderr
+    assert int(grown_kib) < 20 * 1024
 
 
 def test_a_full_log_is_marked_once_however_often_it_is_opened(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -98,6 +99,24 @@ def test_a_daemon_that_left_its_group_ends_with_the_sandbox(
     again = call(box, Jail(tmp_path), "import time; time.sleep(0.3)")  # sees another pid namespace
     assert again.ok
     assert (tmp_path / "alive").stat().st_mtime_ns == last
+
+
+def test_files_processes_and_room_for_them_are_limited(
+    box: sandbox.Sandbox, tmp_path: Path
+) -> None:
+    code = (
+        "import os, resource\n"
+        f"limit = {sandbox.FILE_LIMIT_BYTES}\n"
+        "with open('large', 'wb') as file:\n"
+        "    os.truncate(file.fileno(), limit)\n"
+        "    try: os.truncate(file.fileno(), limit + 1)\n"
+        "    except OSError as error: print(error.errno)\n"
+        "about = os.statvfs('/tmp')\n"
+        "print(about.f_blocks * about.f_frsize, resource.getrlimit(resource.RLIMIT_NPROC)[0])\n"
+    )
+    said = call(box, Jail(tmp_path, writable=True), code).output_tail.split()
+    limits = [errno.EFBIG, sandbox.TMP_LIMIT_BYTES, sandbox.MAX_PROCESSES]
+    assert said == [str(limit) for limit in limits]
 
 
 def test_off_means_off_and_is_only_given_when_asked_for() -> None:
