@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
@@ -28,7 +29,7 @@ from tasks.workflow import board, worker
 from tasks.workflow.board import Board, Seat
 from tasks.workflow.housekeeping import Housekeeper
 from tasks.workflow.stopsignal import StopSignal
-from tasks.workspace import leash
+from tasks.workspace import leash, temporary
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def run(*, run_once: bool = False) -> int:
 
     With `run_once` it ends by itself once nothing is left to claim.
     """
+    temporary.keep_in_home(settings.CHIMERA.home)
     shared = board.install(seats=2 * Conf.WORKERS + 8)
     leash.leash_forks(led_by=os.getpid(), lead_group=_lead_group)
     worker.follow_django_q()

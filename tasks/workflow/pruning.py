@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +18,7 @@ from django.db.models import Min
 from tasks.lifecycle import OPEN, Status
 from tasks.models import Deployment, Project, Task
 from tasks.workflow.retention import AT_MOST, Freed, Limits, Sizes, Tell, tidy_evidence
-from tasks.workspace import environment, upkeep
+from tasks.workspace import environment, temporary, upkeep
 from tasks.workspace.folder import FolderError, remove
 from tasks.workspace.plumbing import GitError
 from tasks.workspace.upkeep import Checkpoint
@@ -41,7 +42,10 @@ def prune(now: datetime, tell: Tell, *, is_dry: bool = False) -> None:
     `is_dry` only tells.
     """
     oldest = Limits.of(settings.CHIMERA).oldest(now)
-    steps: list[Callable[[], object]] = [partial(prune_scratch, now, tell, is_dry=is_dry)]
+    steps: list[Callable[[], object]] = [
+        partial(prune_scratch, now, tell, is_dry=is_dry),
+        partial(prune_temporary, now, tell, is_dry=is_dry),
+    ]
     if oldest is not None:
         steps.append(partial(prune_environments, oldest, tell, is_dry=is_dry))
         steps.append(partial(prune_trials, oldest, tell, is_dry=is_dry))
@@ -83,6 +87,12 @@ def prune_trials(oldest: datetime, tell: Tell, *, is_dry: bool = False) -> None:
 def prune_scratch(now: datetime, tell: Tell, *, is_dry: bool = False) -> None:
     """Remove the workspaces of trials that crashed; those of tasks go with their claims."""
     found = [path for path in _entries(settings.CHIMERA.home / "scratch") if _is_trial(path)]
+    _remove_all((path for path in found if _is_older(path, now - MARGIN)), tell, is_dry=is_dry)
+
+
+def prune_temporary(now: datetime, tell: Tell, *, is_dry: bool = False) -> None:
+    """Remove temporary files of processes that were killed; nothing under way is that old."""
+    found = _entries(settings.CHIMERA.home / temporary.NAME)
     _remove_all((path for path in found if _is_older(path, now - MARGIN)), tell, is_dry=is_dry)
 
 
@@ -133,10 +143,12 @@ def _is_trial(path: Path) -> bool:
 
 
 def _is_older(path: Path, moment: datetime) -> bool:
-    """Say whether nothing in a folder, one level deep, was changed since."""
+    """Say whether a file, or a folder with all that it holds one level deep, is older than that."""
     try:
-        inner = [entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(path)]
-        return max([path.lstat().st_mtime, *inner]) < moment.timestamp()
+        own = path.lstat()
+        entries = list(os.scandir(path)) if stat.S_ISDIR(own.st_mode) else []
+        inner = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
+        return max([own.st_mtime, *inner]) < moment.timestamp()
     except OSError:
         return False
 

@@ -28,6 +28,8 @@ def find_trouble(mode: str, chromium: str, cache: Path) -> str:
         return _try_browser(box, path, cache)
     except (sandbox.SandboxError, browser.BrowserError, ProcessError) as error:
         return str(error)
+    except OSError as error:  # such as a disk that is full
+        return f"The browser could not be tried: {error}"
 
 
 def _try_browser(box: sandbox.Sandbox, path: str, cache: Path) -> str:

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,9 +48,10 @@ def perform(phase_run: PhaseRun, should_stop: Callable[[], bool]) -> Outcome:
     die_at("start", phase_run)
     if order.get("is_poison"):
         os.kill(os.getpid(), signal.SIGKILL)
-    while time.monotonic() < until and (is_deaf or not should_stop()):
-        time.sleep(0.01)
-        die_at("middle", phase_run)
+    with tempfile.TemporaryDirectory(prefix="stub-"):
+        while time.monotonic() < until and (is_deaf or not should_stop()):
+            time.sleep(0.01)
+            die_at("middle", phase_run)
     return Outcome(Verdict.INTERRUPTED if should_stop() else Verdict.PASSED)
 
 

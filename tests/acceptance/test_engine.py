@@ -12,6 +12,7 @@ from django.utils import timezone
 from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
+from django.conf import settings
 
 from tasks.lifecycle import ROUTE, Phase, Status, Verdict
 from tasks.models import PhaseRun, Project, Task, Worker
@@ -143,6 +144,8 @@ def test_nothing_outlives_a_killed_main_process(project: Project, tmp_path: Path
         assert len(cluster.family) == 6  # main, sentinel, two workers, monitor, pusher
         kill(cluster.main.pid)
         wait_for(lambda: not cluster.survivors(), 5, "no process left")
+    left = list((settings.CHIMERA.home / "tmp").glob("stub-*"))
+    assert left, "temporary files of killed workers lie in the home, where tidying finds them"
 
 
 def test_a_killed_sentinel_ends_the_cluster_with_an_error(project: Project, tmp_path: Path) -> None:

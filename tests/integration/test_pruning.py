@@ -119,6 +119,20 @@ def test_what_trials_left_is_removed_when_it_is_old(home: Path) -> None:
     assert left == {"trials/new", "scratch/trial-x-0-b"}
 
 
+def test_temporary_files_of_killed_processes_are_removed_after_a_day(home: Path) -> None:
+    base = home / "tmp"
+    for name, days in (("old", 1.1), ("new", 0.9)):
+        (base / name).mkdir(parents=True)
+        aged(base / name, days)
+        (base / f"{name}-file").touch()
+        aged(base / f"{name}-file", days)
+    (base / "in-use").mkdir()
+    (base / "in-use" / "young").touch()
+    aged(base / "in-use", 2)
+    tidy()
+    assert {path.name for path in base.iterdir()} == {"new", "new-file", "in-use"}
+
+
 def test_a_dry_run_tells_and_removes_nothing(home: Path) -> None:
     old = environment(home, "a", 31)
     (home / "trials" / "old").mkdir(parents=True)
