@@ -12,8 +12,10 @@ from itertools import groupby
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import Error as DatabaseTrouble
 from django.db.models import Min
+from django_q import models as django_q
 
 from tasks.lifecycle import OPEN, Status
 from tasks.models import Deployment, Project, Task
@@ -49,6 +51,8 @@ def prune(now: datetime, tell: Tell, *, is_dry: bool = False) -> None:
     if oldest is not None:
         steps.append(partial(prune_environments, oldest, tell, is_dry=is_dry))
         steps.append(partial(prune_trials, oldest, tell, is_dry=is_dry))
+    if not is_dry:
+        steps.append(partial(prune_records, now, oldest))
     for project in Project.objects.all():
         path = settings.CHIMERA.home / "repositories" / f"{project.name}.git"
         if not path.exists():
@@ -96,6 +100,16 @@ def prune_temporary(now: datetime, tell: Tell, *, is_dry: bool = False) -> None:
     _remove_all((path for path in found if _is_older(path, now - MARGIN)), tell, is_dry=is_dry)
 
 
+def prune_records(now: datetime, oldest: datetime | None) -> None:
+    """Delete rows that nobody asks for again: sessions that are over, failed messages of old.
+
+    Each visitor of the dashboard without a cookie, such as a monitor, begins a session.
+    """
+    Session.objects.filter(expire_date__lte=now).delete()
+    if oldest is not None:
+        django_q.Failure.objects.filter(stopped__lte=oldest).delete()
+
+
 def prune_checkpoints(
     project: Project, path: Path, oldest: datetime, tell: Tell, *, is_dry: bool = False
 ) -> None:
@@ -103,11 +117,13 @@ def prune_checkpoints(
 
     So does what a retry of the task would go on from.
     """
-    ended = project.tasks.exclude(status__in=sorted(OPEN)).filter(completed_at__lte=oldest)
-    tasks = {task.task_id: task for task in ended.defer("baseline", "findings", "feature")}
     groups = groupby(upkeep.checkpoints(path), lambda item: item.task_id)
-    kept = ((name, list(group)) for name, group in groups if name in tasks)
-    old = {name: superseded(tasks[name], found) for name, found in kept}
+    found = {name: list(group) for name, group in groups}
+    ended = project.tasks.exclude(status__in=sorted(OPEN)).filter(completed_at__lte=oldest)
+    old = {}
+    for names in _portions(list(found), AT_MOST):  # most tasks of years have no refs any more
+        for task in ended.filter(task_id__in=names).defer("baseline", "findings", "feature"):
+            old[task.task_id] = superseded(task, found[task.task_id])
     for name in [name for name in old if old[name]][: None if is_dry else AT_MOST]:
         tell(f"{name}: {len(old[name])} old refs in {path.name}")
         if not is_dry:
@@ -127,11 +143,19 @@ def superseded(task: Task, found: list[Checkpoint]) -> list[Checkpoint]:
 
 
 def collect_garbage(project: Project, path: Path, now: datetime, tell: Tell) -> None:
-    """Once a day, pack the project's repository, unless a task is working with it."""
+    """Once a day, pack the project's repository, unless a task is working with it.
+
+    One that is never at rest is packed beside the work in the end, which costs time, not safety.
+    """
     is_busy = Task.objects.filter(project=project, status=Status.RUNNING).exists()
-    if not is_busy and upkeep.is_due(path, now.timestamp()):
+    is_time = upkeep.is_overdue if is_busy else upkeep.is_due
+    if is_time(path, now.timestamp()):
         tell(f"packing {path.name}")
         upkeep.collect(path)
+
+
+def _portions(names: list[str], size: int) -> Iterator[list[str]]:
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 def _entries(base: Path) -> Iterator[Path]:

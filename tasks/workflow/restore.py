@@ -27,7 +27,7 @@ from tasks.workspace.plumbing import GitError
 
 # What merely looking at an empty home, or the first start, leaves there.
 FRESH = {
-    *(SECRET_KEY, DEMO, f"{DEMO}.lock", "static", "cache", "run"),
+    *(SECRET_KEY, DEMO, f"{DEMO}.lock", "static", "cache", "run", "tmp"),
     *("tasks.db", "tasks.db-wal", "tasks.db-shm", "first_start.lock", "daemon.pid", "demo.log"),
 }
 REPLACED = ("tasks", "repositories", DEMO)

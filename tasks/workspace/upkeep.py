@@ -12,6 +12,7 @@ from tasks.workspace.plumbing import call, command, locked
 LOCK_TIMEOUT_S = 5.0
 COLLECT_TIMEOUT_S = 600.0
 COLLECT_EVERY_S = 24 * 3600.0
+OVERDUE_AFTER_S = 3 * COLLECT_EVERY_S  # while the repository is never at rest
 KEEP_UNREACHABLE = "2.weeks.ago"  # Git's own default, said aloud: work under way is younger
 _CHECKPOINT = re.compile(r"([0-9a-f]{40}) (refs/chimera/(chimera-[0-9a-z]+)/(\d+))")
 
@@ -50,6 +51,13 @@ def is_due(repository: Path, now_s: float) -> bool:
     """Say whether a day has passed since the last collection; seconds since the epoch."""
     marker = _marker(repository)
     return not marker.exists() or marker.stat().st_mtime < now_s - COLLECT_EVERY_S
+
+
+def is_overdue(repository: Path, now_s: float) -> bool:
+    """Say whether three days have passed since the last collection, or without any."""
+    marker = _marker(repository)
+    since = marker if marker.exists() else repository / "HEAD"
+    return since.stat().st_mtime < now_s - OVERDUE_AFTER_S
 
 
 def collect(repository: Path) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.test import Client
 from django.utils import timezone
+from django_q import models as django_q
 
 from tasks.lifecycle import Status
 from tasks.models import Deployment, Project, Task
@@ -133,6 +136,25 @@ def test_temporary_files_of_killed_processes_are_removed_after_a_day(home: Path)
     assert {path.name for path in base.iterdir()} == {"new", "new-file", "in-use"}
 
 
+def test_sessions_that_are_over_are_deleted(client: Client) -> None:
+    client.get("/", headers={"host": "localhost"})  # a visitor without a cookie begins one
+    over = Session.objects.get()
+    Session.objects.create(session_key="here", expire_date=timezone.now() + timedelta(days=1))
+    Session.objects.filter(pk=over.pk).update(expire_date=timezone.now())
+    tidy()
+    assert [session.pk for session in Session.objects.all()] == ["here"]
+
+
+def test_messages_that_failed_long_ago_are_deleted() -> None:
+    for name, days in (("old", 31), ("young", 29)):
+        then = timezone.now() - timedelta(days=days)
+        django_q.Failure.objects.create(
+            id=name, name=name, func="f", started=then, stopped=then, success=False
+        )
+    tidy()
+    assert [failure.pk for failure in django_q.Failure.objects.all()] == ["young"]
+
+
 def test_a_dry_run_tells_and_removes_nothing(home: Path) -> None:
     old = environment(home, "a", 31)
     (home / "trials" / "old").mkdir(parents=True)
@@ -229,6 +251,19 @@ class TestRefs:
         Task.objects.get(pk=lease.task_pk).cancel()
         assert tidy() == ["packing shop.git"]
         assert tidy() == []
+
+    @pytest.mark.parametrize("last", ["HEAD", "collected"])
+    def test_one_that_is_never_at_rest_is_packed_after_three_days(
+        self, repository: Repository, submit: Submit, last: str
+    ) -> None:
+        submit()
+        assert Task.objects.claim("w", timezone.now())
+        (repository.path / last).touch()
+        aged(repository.path / "HEAD", 99)
+        aged(repository.path / last, 2.9)
+        assert tidy() == []
+        aged(repository.path / last, 3.1)
+        assert tidy() == ["packing shop.git"]
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.CANCELLED])
