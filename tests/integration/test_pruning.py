@@ -223,6 +223,20 @@ class TestRefs:
         for task in (old, young, going):
             assert repository.ref(branch_ref(task.task_id)) == made[task.pk][0]
 
+    def test_those_of_many_tasks_go_a_portion_at_a_time(
+        self, repository: Repository, submit: Submit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pruning, "AT_MOST", 2)
+        tasks = [submit() for _ in range(5)]
+        for task in tasks:
+            self.claims(repository, task)
+            self.end(task, 31, Status.COMPLETED)
+        left = []
+        for _ in range(3):
+            tidy()
+            left.append(sum(bool(self.left(repository, task)) for task in tasks))
+        assert left == [3, 1, 0]
+
     def test_what_a_retry_goes_on_from_stays(self, repository: Repository, submit: Submit) -> None:
         task = submit()
         made = self.claims(repository, task, count=4)
