@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core import signing
 from django.utils import timezone
 from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
-from django.conf import settings
 
 from tasks.lifecycle import ROUTE, Phase, Status, Verdict
 from tasks.models import PhaseRun, Project, Task, Worker
