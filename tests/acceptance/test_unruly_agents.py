@@ -1,9 +1,10 @@
-"""Agents that hang, crash, flood or overreach, and a request that tries to be a command."""
+"""Agents that hang, crash, flood or overreach; requests that try to be commands; lost commits."""
 
 from __future__ import annotations
 
 import base64
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,3 +162,20 @@ def test_a_program_that_cannot_be_started_is_paused_after_five_tries(
         assert (task.hold, task.attempts) == ("agent", 0)
         assert "The agent command:/nowhere/agent is paused until" in task.reason
     assert [task.phase_runs.count() for task in tasks] == [1, 1, 1, 1, 1, 0]
+
+
+def test_a_task_whose_commits_are_gone_fails_alone_and_the_next_clones_anew(
+    work_from: Work, known_shop: Project, play: Path
+) -> None:
+    place = settings.CHIMERA.home / "repositories" / f"{known_shop.name}.git"
+    scripts.write(play, {"author/mode.txt": "nothing"})
+    place.rename(place.with_name("aside"))
+    try:
+        lost = work_from(Phase.CODE_IMPLEMENTATION)
+        fresh = work_from(Phase.WORKSPACE_PREPARATION)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        place.with_name("aside").rename(place)
+    assert (lost.status, lost.stopped_in) == ("failed", "CODE_IMPLEMENTATION")
+    assert f"has not got {lost.test_sha[:10]}" in lost.reason
+    assert fresh.stopped_in == "E2E_TEST_GENERATION"  # where its agent does nothing
