@@ -57,6 +57,7 @@ bench: ## measure the demo task, the time to the first phase, and the engine on 
 	$(bootstrap) --dev --programs needed
 	@.venv/bin/python -m benchmarks.bench $(ARGS)
 	@.venv/bin/python -m benchmarks.databases
+	@.venv/bin/python -m benchmarks.recovery
 
 chaos: ## attack a real factory by a plan and check what was seen (ROUNDS=20 SEED=7)
 	$(bootstrap) --dev --programs needed

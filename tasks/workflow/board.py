@@ -121,6 +121,11 @@ class Board:
         """Say whether a seat is marked idle, without asking whether its worker lives."""
         return any(True for _ in self._seated(Seat.IDLE))
 
+    def has_dead(self) -> bool:
+        """Say whether somebody died in a seat and was not told of yet."""
+        taken = (*self._seated(Seat.IDLE), *self._seated(Seat.BUSY))
+        return any(not seated.process.is_alive for seated in taken)
+
     def remove_dead(self) -> list[Seated]:
         """Empty the seats of workers that are gone, and return who sat there."""
         dead = [

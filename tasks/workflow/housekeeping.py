@@ -25,6 +25,7 @@ from tasks.workflow.touch import clock_trouble
 logger = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 1.0
+LOOK_EVERY_S = 0.25  # at the seats of the workers, without the database
 PROBE_EVERY_S = 60.0  # while there is trouble
 TIDY_AFTER_S = 60.0  # the first time, and while there is more to do than fits in one pass
 TIDY_EVERY_S = 3600.0
@@ -77,8 +78,15 @@ class Housekeeper(threading.Thread):
             except Exception:
                 logger.exception("Housekeeping failed; trying again")
                 connections.close_all()
-            self._stopping.wait(SWEEP_EVERY_S)
+            self._rest()
         connections.close_all()
+
+    def _rest(self) -> None:
+        """Wait for the next sweep, or for a worker's death, which shared memory and /proc tell."""
+        until = time.monotonic() + SWEEP_EVERY_S
+        while not self._stopping.wait(LOOK_EVERY_S) and time.monotonic() < until:
+            if self._board.has_dead():
+                return
 
     def _show_trouble(self) -> None:
         trouble = " ".join(filter(None, [self._probe.trouble, disk_trouble(), clock_trouble()]))

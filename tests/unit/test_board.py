@@ -46,6 +46,7 @@ def test_a_worker_is_idle_until_it_is_marked_busy(shared: Board) -> None:
     shared.mark(place, ME, Seat.BUSY)
     assert shared.workers(Seat.IDLE) == []
     assert [seated.process for seated in shared.workers(Seat.BUSY)] == [ME]
+    assert shared.has_dead() is False
     shared.leave(place)
     assert shared.workers(Seat.BUSY) == []
 
@@ -53,9 +54,11 @@ def test_a_worker_is_idle_until_it_is_marked_busy(shared: Board) -> None:
 def test_a_worker_that_died_in_its_seat_is_told_once(shared: Board) -> None:
     in_child(lambda: shared.take_seat(pids.current()))
     assert shared.workers(Seat.IDLE) == []
+    assert shared.has_dead() is True
     (dead,) = shared.remove_dead()
     assert dead.seat == Seat.IDLE
     assert shared.remove_dead() == []
+    assert shared.has_dead() is False
 
 
 def test_two_workers_never_share_a_seat(shared: Board) -> None:

@@ -189,3 +189,21 @@ def test_the_pictures_are_small_enough_for_a_first_look() -> None:
 def test_what_a_deploy_command_is_told_is_told_in_full() -> None:
     told = {row[0].strip("`") for row in rows(ROOT / "docs" / "staging.md", "What it is told")}
     assert told == TOLD_TO_COMMANDS
+
+
+@each_page
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = set(re.findall(r"(tests/[\w/]+\.py)((?:::\w+)+)", page.read_text()))
+    missing = [f"{file}{path}" for file, path in named if path[2:] not in names_in(ROOT / file)]
+    assert missing == []
+
+
+def names_in(file: Path) -> set[str]:
+    """Return the names of a file's tests, after their class if they have one."""
+    found = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{each.name}" for each in node.body if hasattr(each, "name")}
+        elif isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+    return found
