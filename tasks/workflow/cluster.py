@@ -53,6 +53,9 @@ def run(*, run_once: bool = False) -> int:
     connections.close_all()  # a SQLite connection must not cross a fork
     cluster = Cluster()
     stop = StopSignal(shared.drain)
+    # The collector writes to every object that it looks at, and what is written is shared no more.
+    gc.collect()
+    gc.freeze()
     cluster.start()
     # Threads only from here on: a fork copies no thread, but every lock that one holds.
     housekeeper = Housekeeper(shared, Conf.WORKERS)

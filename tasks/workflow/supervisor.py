@@ -27,6 +27,9 @@ READY_WITHIN_S = 60.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 STEADY_AFTER_S = 60.0  # a service that ran this long begins with the shortest pause again
 TICK_S = 0.1
+# Each request runs in a thread of its own. glibc gives threads up to eight arenas a core, and what
+# one has freed is of no use to the next in another, so that the web server grows for hours.
+FRUGAL = {"MALLOC_ARENA_MAX": "1"}  # the operator's own value wins
 
 
 class DaemonError(Exception):
@@ -50,7 +53,7 @@ class Plan:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment of the two programs."""
-        return options.environment(
+        return FRUGAL | options.environment(
             DJANGO_SETTINGS_MODULE=settings.SETTINGS_MODULE,
             CHIMERA_API_HOST=self.host,
             CHIMERA_API_PORT=str(self.port),

@@ -8,6 +8,7 @@ phase at which its worker is killed the first time; `is_poison` kills it each ti
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -52,7 +53,8 @@ def perform(phase_run: PhaseRun, should_stop: Callable[[], bool]) -> Outcome:
         while time.monotonic() < until and (is_deaf or not should_stop()):
             time.sleep(0.01)
             die_at("middle", phase_run)
-    return Outcome(Verdict.INTERRUPTED if should_stop() else Verdict.PASSED)
+    facts = {"frozen": gc.get_freeze_count()}
+    return Outcome(Verdict.INTERRUPTED if should_stop() else Verdict.PASSED, facts=facts)
 
 
 def run_program(order: dict[str, Any], should_stop: Callable[[], bool]) -> Outcome:

@@ -61,6 +61,8 @@ def test_all_tasks_are_run_and_never_more_at_once_than_workers(
         assert task.fence == 1
     spans = [(task.started_at, task.completed_at) for task in tasks]
     assert most_at_once(spans) == 2
+    seen = {run.facts["frozen"] > 10_000 for task in tasks for run in task.phase_runs.all()}
+    assert seen == {True}, "the collector writes to what the processes of a cluster share"
 
 
 def test_a_task_starts_within_a_second_of_its_submission(project: Project, tmp_path: Path) -> None:
