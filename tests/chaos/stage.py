@@ -212,6 +212,12 @@ class Stage:
         words = process.cmdline()
         return "daphne" in words or "qcluster" in words or "daemon" in words
 
+    def title(self, process: psutil.Process) -> str:
+        """Return the kind and the number of one of the daemon's own processes."""
+        words = process.cmdline()
+        kind = next((each for each in ("daphne", "qcluster") if each in words), "supervisor")
+        return f"{kind} {process.pid}"
+
     def traces(self) -> list[psutil.Process]:
         """Return every process that works in the home, by its arguments or its environment."""
         mark, own = str(self.home), os.getpid()
