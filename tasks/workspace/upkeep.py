@@ -61,11 +61,12 @@ def is_overdue(repository: Path, now_s: float) -> bool:
 
 
 def collect(repository: Path) -> None:
-    """Pack the objects and drop those unreachable for two weeks. Blocks. Raises GitError.
+    """Pack objects and refs, drop objects unreachable for two weeks. Blocks. Raises GitError.
 
-    Safe beside work: what a worker is making is younger than that, Git keeps all that young
-    objects refer to, and refs are not packed, so nobody waits for a lock. One that is under way
-    already, here or on another host, is refused by Git.
+    Safe beside work: what a worker is making is younger than that, and Git keeps all that young
+    objects refer to. One that is under way already, here or on another host, is refused by Git.
+    Each task leaves a branch, so refs are packed too, else each were a file that every fetch
+    reads; under the lock of fetching, which clears what a killed packing leaves.
     """
     _marker(repository).touch()  # first: one that fails or takes too long is not tried each hour
     asked = command(
@@ -74,6 +75,8 @@ def collect(repository: Path) -> None:
         settings=("gc.packRefs=false",),
     )
     call(asked, timeout_s=COLLECT_TIMEOUT_S)
+    with locked(repository, LOCK_TIMEOUT_S) as lock:
+        call(command(repository, "pack-refs", "--all", pass_fds=(lock,)))
 
 
 def _marker(repository: Path) -> Path:

@@ -108,6 +108,29 @@ def test_a_collection_loses_only_what_is_unreachable_and_old(tmp_path: Path) -> 
     assert repository.head("main") == base
 
 
+def test_a_collection_packs_the_refs_which_stay_what_they_are(tmp_path: Path) -> None:
+    repository, base = based_on(tmp_path)
+    first = draft(repository, base, "first", ONE, 1)
+    repository.set_ref(branch_ref(ONE), first)
+    before = git_in(repository, "for-each-ref")
+    upkeep.collect(repository.path)
+    assert [path for path in (repository.path / "refs").rglob("*") if path.is_file()] == []
+    assert git_in(repository, "for-each-ref") == before
+    second = draft(repository, first, "second", ONE, 2)
+    repository.set_ref(branch_ref(ONE), second)
+    assert repository.ref(branch_ref(ONE)) == second
+
+
+def test_refs_are_not_packed_while_another_fetches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, _ = based_on(tmp_path)
+    monkeypatch.setattr(upkeep, "LOCK_TIMEOUT_S", 0.1)
+    with locked(repository.path, 5), pytest.raises(GitError, match="was locked"):
+        upkeep.collect(repository.path)
+    assert not (repository.path / "packed-refs").exists()
+
+
 def test_a_repository_is_collected_once_a_day(tmp_path: Path) -> None:
     repository, _ = based_on(tmp_path)
     upkeep.collect(repository.path)
