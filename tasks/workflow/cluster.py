@@ -73,8 +73,6 @@ def _load_for_all() -> None:
 
     with contextlib.suppress(DatabaseError):  # the first query of a process builds many tables
         Task.objects.has_claimable(timezone.now())
-    gc.collect()
-    gc.freeze()  # no collection in a child touches, and so copies, what was made until here
 
 
 def _watch(
