@@ -71,7 +71,7 @@ class Engine:
             rows = [row for row in Worker.objects.all() if is_alive(row.pid)]
             return rows if len(rows) == number else []
 
-        rows = wait_for(enough, 20, f"{number} workers")
+        rows = wait_for(enough, 60, f"{number} workers")
         self.remember()
         return list(rows)
 

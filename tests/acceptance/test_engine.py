@@ -55,7 +55,7 @@ def test_all_tasks_are_run_and_never_more_at_once_than_workers(
     with engine(tmp_path, workers=2):
         for task in tasks:
             wait_for(lambda task=task: is_completed(task), 30, task.task_id)
-        wait_for(lambda: not OrmQ.objects.exists(), 30, "all nudges taken")
+        wait_for(lambda: not OrmQ.objects.exists(), 60, "all nudges taken")
     for task in tasks:
         assert list(task.phase_runs.values_list("phase", flat=True)) == list(ROUTE)
         assert task.fence == 1
@@ -69,7 +69,7 @@ def test_a_task_starts_within_a_second_of_its_submission(project: Project, tmp_p
     with engine(tmp_path, workers=2) as cluster:
         cluster.await_workers(2)
         task = submit(project)
-        wait_for(lambda: is_completed(task), 10)
+        wait_for(lambda: is_completed(task), 60)
     assert (task.started_at - task.created_at).total_seconds() < 1
 
 
@@ -79,7 +79,7 @@ def test_a_killed_busy_worker_loses_its_task_to_another_at_the_same_phase(
     task = submit(project, for_ever_in=Phase.CODE_IMPLEMENTATION)
     with engine(tmp_path, workers=2, lease_s=HOUR_S) as cluster:  # so the lease has no part in it
         cluster.await_workers(2)
-        first = wait_for(lambda: in_phase(task, Phase.CODE_IMPLEMENTATION), 15)
+        first = wait_for(lambda: in_phase(task, Phase.CODE_IMPLEMENTATION), 60)
         kill(int(first.worker.split(":")[1]))
         second = wait_for(
             lambda: PhaseRun.objects.filter(task=task, number=first.number + 1).first(), 60
@@ -122,17 +122,17 @@ def test_a_hosts_trouble_is_told_by_all_its_workers(db: None, tmp_path: Path) ->
     trouble = "There is no browser here."  # what the recorded probe finds
     with engine(tmp_path, workers=2) as cluster:
         cluster.await_workers(2)
-        wait_for(lambda: Worker.objects.filter(trouble=trouble).count() == 2, 10)
+        wait_for(lambda: Worker.objects.filter(trouble=trouble).count() == 2, 60)
 
 
 def test_a_cancelled_task_lets_go_of_its_worker(project: Project, tmp_path: Path) -> None:
     stuck = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
     with engine(tmp_path, workers=1) as cluster:
         cluster.await_workers(1)
-        wait_for(lambda: in_phase(stuck, Phase.WORKSPACE_PREPARATION), 15)
+        wait_for(lambda: in_phase(stuck, Phase.WORKSPACE_PREPARATION), 60)
         stuck.cancel()
         task = submit(project)
-        wait_for(lambda: is_completed(task), 6)
+        wait_for(lambda: is_completed(task), 60)
     stuck.refresh_from_db()
     assert stuck.status == Status.CANCELLED
 
@@ -141,11 +141,11 @@ def test_nothing_outlives_a_killed_main_process(project: Project, tmp_path: Path
     task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
     with engine(tmp_path, workers=2) as cluster:
         cluster.await_workers(2)
-        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 60)
         cluster.remember()
         assert len(cluster.family) == 6  # main, sentinel, two workers, monitor, pusher
         kill(cluster.main.pid)
-        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+        wait_for(lambda: not cluster.survivors(), 60, "no process left")
     left = list((settings.CHIMERA.home / "tmp").glob("stub-*"))
     assert left, "temporary files of killed workers lie in the home, where tidying finds them"
 
@@ -154,11 +154,11 @@ def test_a_killed_sentinel_ends_the_cluster_with_an_error(project: Project, tmp_
     task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
     with engine(tmp_path, workers=2) as cluster:
         cluster.await_workers(2)
-        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 60)
         cluster.remember()
         kill(cluster.sentinel.pid)
-        assert cluster.await_code(5) == 1
-        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+        assert cluster.await_code(60) == 1
+        wait_for(lambda: not cluster.survivors(), 60, "no process left")
 
 
 def test_sigterm_puts_running_tasks_back_and_spends_nothing(
@@ -168,7 +168,7 @@ def test_sigterm_puts_running_tasks_back_and_spends_nothing(
     with engine(tmp_path, workers=1) as cluster:
         cluster.await_workers(1)
         waiting = submit(project)
-        wait_for(lambda: in_phase(running, Phase.E2E_TEST_GENERATION), 15)
+        wait_for(lambda: in_phase(running, Phase.E2E_TEST_GENERATION), 60)
         cluster.remember()
         cluster.main.send_signal(signal.SIGTERM)
         assert cluster.await_code(30) == 0
@@ -187,14 +187,14 @@ def test_a_second_sigterm_ends_a_phase_that_does_not_listen(
     task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION, is_deaf=True)
     with engine(tmp_path, workers=1) as cluster:
         cluster.await_workers(1)
-        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 60)
         cluster.remember()
         cluster.main.send_signal(signal.SIGTERM)
-        wait_for(lambda: Worker.objects.filter(is_draining=True).exists(), 5)
+        wait_for(lambda: Worker.objects.filter(is_draining=True).exists(), 60)
         assert cluster.main.poll() is None
         cluster.main.send_signal(signal.SIGTERM)
-        assert cluster.await_code(10) == 1
-        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+        assert cluster.await_code(25) == 1  # the first signal alone would leave it 27 s
+        wait_for(lambda: not cluster.survivors(), 60, "no process left")
 
 
 def test_work_goes_on_or_the_cluster_ends_when_idle_workers_are_killed(
@@ -204,7 +204,7 @@ def test_work_goes_on_or_the_cluster_ends_when_idle_workers_are_killed(
         for row in cluster.await_workers(2):
             kill(row.pid)
         task = submit(project)
-        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 15)
+        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 60)
         if task.status != Status.COMPLETED:  # the queue was locked: a supervisor starts another
             assert cluster.main.poll() == 1
 
@@ -218,7 +218,7 @@ def test_work_goes_on_or_the_cluster_ends_when_pusher_and_monitor_are_killed(
             if process.pid != row.pid:
                 kill(process.pid)
         task = submit(project)
-        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 30)
+        wait_for(lambda: is_completed(task) or cluster.main.poll() is not None, 60)
         if task.status != Status.COMPLETED:
             assert cluster.main.poll() == 1
 
@@ -231,8 +231,8 @@ def test_a_guard_that_hangs_and_replaces_nobody_is_noticed(
         cluster.suspend_sentinel()
         kill(row.pid)
         task = submit(project)
-        assert cluster.await_code(25) == 1
-        wait_for(lambda: not cluster.survivors(), 5, "no process left")
+        assert cluster.await_code(60) == 1
+        wait_for(lambda: not cluster.survivors(), 60, "no process left")
     task.refresh_from_db()
     assert task.status == Status.QUEUED
 
@@ -241,13 +241,13 @@ def test_a_live_workers_lease_is_renewed(project: Project, tmp_path: Path) -> No
     task = submit(project, for_ever_in=Phase.WORKSPACE_PREPARATION)
     with engine(tmp_path, workers=2, lease_s=5) as cluster:
         cluster.await_workers(2)
-        run = wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 15)
+        run = wait_for(lambda: in_phase(task, Phase.WORKSPACE_PREPARATION), 60)
 
         def renewals() -> bool:
             task.refresh_from_db()
             return (task.lease_expires_at - run.started_at).total_seconds() > 7  # twice
 
-        wait_for(renewals, 20)
+        wait_for(renewals, 60)
     task.refresh_from_db()
     assert task.fence == 1
 
@@ -258,14 +258,14 @@ def test_a_frozen_worker_loses_its_task_and_can_write_nothing(
     task = submit(project, for_ever_in=Phase.RED_VERIFICATION)
     with engine(tmp_path, workers=2, lease_s=4) as cluster:
         cluster.await_workers(2)
-        first = wait_for(lambda: in_phase(task, Phase.RED_VERIFICATION), 15)
+        first = wait_for(lambda: in_phase(task, Phase.RED_VERIFICATION), 60)
         pid = int(first.worker.split(":")[1])
         freeze(cluster, pid, signal.SIGSTOP)
         second = wait_for(
-            lambda: PhaseRun.objects.filter(task=task, fence=first.fence + 1).first(), 20
+            lambda: PhaseRun.objects.filter(task=task, fence=first.fence + 1).first(), 60
         )
         freeze(cluster, pid, signal.SIGCONT)
-        wait_for(lambda: Worker.objects.filter(pid=pid, task=None).exists(), 10)
+        wait_for(lambda: Worker.objects.filter(pid=pid, task=None).exists(), 60)
     assert second.worker != first.worker
     task.refresh_from_db()
     assert task.holder == second.worker

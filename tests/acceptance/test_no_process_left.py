@@ -47,5 +47,6 @@ def test_nothing_that_a_task_started_outlives_its_phase_however_that_ends(
             wait_for(lambda kind=kind: has_ended(tasks[kind]), 60, f"{kind}")
     for kind in kinds[2:]:  # they went on, in the phase where that happened
         assert escaped(folders[kind]) == 3
-        tries = tasks[kind].phase_runs.order_by("number").values_list("phase", "verdict")
-        assert list(tries) == [(ROUTE[0], "errored"), *((phase, "passed") for phase in ROUTE)]
+        tries = list(tasks[kind].phase_runs.order_by("number").values_list("phase", "verdict"))
+        assert tries[-len(ROUTE) :] == [(phase, "passed") for phase in ROUTE]
+        assert set(tries[: -len(ROUTE)]) == {(ROUTE[0], "errored")}
