@@ -99,7 +99,7 @@ def test_a_site_that_does_not_come_up_says_why(
 
 
 def test_a_health_page_that_fails_is_not_healthy(box: Sandbox, order: SiteOrder) -> None:
-    lost = SiteOrder(order.argv, order.jail, order.host, "/missing", order.log, 1)
+    lost = SiteOrder(order.argv, order.jail, order.host, "/missing", order.log, 4)
     with pytest.raises(SiteError, match="/missing answered 404"), site.running(box, lost):
         pass
 
