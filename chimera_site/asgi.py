@@ -4,6 +4,7 @@ import os
 import warnings
 
 from django.core.asgi import get_asgi_application
+from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chimera_site.settings")
@@ -39,4 +40,4 @@ def close_connections(**_: object) -> None:
             connection.close()
 
 
-request_finished.connect(close_connections)
+request_finished.connect(close_connections, sender=ASGIHandler)
