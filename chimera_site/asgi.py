@@ -35,9 +35,7 @@ def close_connections(**_: object) -> None:
     Kept for a next request that never comes, they would pile up until Python's collector happens
     to run: each with its page cache, and on a server one of the few that it grants.
     """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # as in tests, where it is the test's own
-            connection.close()
+    connections.close_all()
 
 
 request_finished.connect(close_connections, sender=ASGIHandler)
