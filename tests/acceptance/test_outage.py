@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.only_on("postgresql", "SQLite has no server that could be away"),
 ]
+
+OUTAGE_S = float(os.environ.get("CHIMERA_TEST_OUTAGE_S", "2.5"))  # less than a lease, 30 s
 
 
 def is_completed(task: Task) -> bool:
@@ -49,10 +52,10 @@ def test_crashes_and_an_outage_lose_nothing_and_repeat_nothing(
             pass  # it is there again at once
         await_phase(tasks[0], Phase.CODE_IMPLEMENTATION)
         with outage():
-            time.sleep(2.5)  # phases end meanwhile, and their workers have to wait
+            time.sleep(OUTAGE_S)  # phases end meanwhile, and their workers have to wait
         tasks.append(submit(project, phase_s=0.05))
         for task in tasks:
-            wait_for(lambda task=task: is_completed(task), 30, task.task_id)
+            wait_for(lambda task=task: is_completed(task), 60, task.task_id)
         assert cluster.main.poll() is None
     assert [history(task) for task in tasks] == [ONCE] * 4
     kinds = Event.objects.filter(task=tasks[0]).order_by("seq").values_list("kind", flat=True)

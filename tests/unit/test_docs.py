@@ -17,7 +17,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("**/*.md")])
 OPTION = re.compile(r"\bCHIMERA_[A-Z_]*[A-Z]\b")
 # Read before there are options (the file they come from), or by the client alone.
-NO_OPTIONS = {"CHIMERA_CONFIG", "CHIMERA_URL", "CHIMERA_TEST_DATABASE"}
+NO_OPTIONS = {"CHIMERA_CONFIG", "CHIMERA_URL", "CHIMERA_TEST_DATABASE", "CHIMERA_TEST_OUTAGE_S"}
 # What a project's own deploy command is told: see docs/staging.md.
 TOLD_TO_COMMANDS = {
     *("CHIMERA_TASK_ID", "CHIMERA_FENCE", "CHIMERA_PROJECT", "CHIMERA_BRANCH", "CHIMERA_COMMIT"),
