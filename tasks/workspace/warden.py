@@ -80,8 +80,10 @@ def _become(argv: list[str]) -> None:
     """Turn this process into the program, in a session of its own. Does not return."""
     os.setsid()
     _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec keeps that
-        signal.signal(number, signal.SIG_DFL)
+    # Exec keeps what is ignored: by Python, or by whoever started the service, as nohup does.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        with contextlib.suppress(OSError):
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - no shell; the caller chose the program
