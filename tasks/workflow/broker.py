@@ -79,29 +79,32 @@ class TaskBroker(ORM):  # type: ignore[misc] # django_q has no types
     def _await_work(self, shared: Board) -> list[Message] | None:
         until = time.monotonic() + TURN_S
         while (now := time.monotonic()) < until:
-            if self._is_nudge_due(shared):
+            if number := self._nudges_due(shared):
                 shared.nudge_sent()
-                return [(None, new_nudge())]
+                return [(None, new_nudge()) for _ in range(number)]
             next_look = self._looked_at + LOOK_EVERY_S
             self._changes.wait(min(until, next_look if next_look > now else until) - now)
         return None
 
-    def _is_nudge_due(self, shared: Board) -> bool:
-        """Say whether there is work and somebody to do it.
+    def _nudges_due(self, shared: Board) -> int:
+        """Return for how many idle workers there is work.
 
         Without an idle worker the pusher would block with the nudge in hand, and shutdown with
-        it. One nudge at a time: until its worker has looked, the row still seems to be free.
-        Changes stay unread meanwhile, so the table is looked at once somebody is idle again.
+        it. None are due while one is under way: until its worker has looked, the row still seems
+        to be free. Changes stay unread meanwhile, so the table is looked at once somebody is idle
+        again.
         """
         if shared.is_draining or shared.is_nudge_under_way or not shared.may_be_idle():
-            return False
+            return 0
         is_time = time.monotonic() - self._looked_at >= LOOK_EVERY_S
         if not (self._changes.seen() or is_time):
-            return False
+            return 0
         self._looked_at = time.monotonic()
         if disk_trouble():
-            return False
-        return Task.objects.has_claimable(timezone.now()) and bool(shared.workers(Seat.IDLE))
+            return 0
+        now = timezone.now()
+        idle = len(shared.workers(Seat.IDLE)) if Task.objects.has_claimable(now) else 0
+        return Task.objects.claimable(now)[:idle].count() if idle > 1 else idle
 
 
 def new_nudge() -> str:

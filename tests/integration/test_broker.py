@@ -129,6 +129,21 @@ def test_only_one_nudge_is_under_way_at_a_time(
     assert nudges(queue.dequeue()) == [broker.WORK]
 
 
+def test_every_idle_worker_is_nudged_that_there_is_a_task_for(
+    submit: Submit, shared: Board, queue: TaskBroker
+) -> None:
+    for _ in range(3):
+        shared.take_seat(pids.current())
+    submit()
+    submit()
+    assert nudges(queue.dequeue()) == [broker.WORK] * 2
+    shared.nudge_taken()
+    submit()
+    submit()
+    queue._looked_at = float("-inf")
+    assert nudges(queue.dequeue()) == [broker.WORK] * 3
+
+
 def test_a_lost_nudge_is_made_again(
     submit: Submit,
     shared: Board,
@@ -141,7 +156,7 @@ def test_a_lost_nudge_is_made_again(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + NUDGE_LOST_AFTER_S + 1)
     assert shared.is_nudge_under_way is False
-    assert queue._is_nudge_due(shared) is True
+    assert queue._nudges_due(shared) == 1
 
 
 def test_an_ordinary_message_goes_before_a_nudge(
@@ -169,7 +184,7 @@ def test_a_database_that_is_away_is_waited_for(
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(broker, "OUTAGE_PAUSE_S", 0.01)
-    monkeypatch.setattr(TaskBroker, "_is_nudge_due", fail)
+    monkeypatch.setattr(TaskBroker, "_nudges_due", fail)
     monkeypatch.setattr(connection, "close", lambda: None)  # the test's own transaction
     assert queue.dequeue() is None
 
@@ -201,10 +216,10 @@ def test_looking_without_a_change_costs_no_statement(
     django_assert_num_queries: Callable[..., Any],
 ) -> None:
     queue = TaskBroker("chimera")
-    queue._is_nudge_due(shared)
+    queue._nudges_due(shared)
     with django_assert_num_queries(0):
         for _ in range(3):
-            assert queue._is_nudge_due(shared) is False
+            assert queue._nudges_due(shared) == 0
 
 
 def has_seen(changes: SQLiteChanges | PostgreSQLChanges, within_s: float) -> bool:
