@@ -5,6 +5,7 @@ A change only says "look": one that is missed is found a second later, by the cl
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import sqlite3
 import sys
@@ -17,6 +18,7 @@ from django.db import connection
 from tasks.models.nudge import Listener, can_listen
 
 if sys.platform == "linux":
+    import inotify_simple
     from inotify_simple import INotify, flags
 
 logger = logging.getLogger(__name__)
@@ -103,6 +105,9 @@ class Writes:
     def __init__(self, database: Path) -> None:
         """Listen from now on. Raises OSError."""
         self._log = f"{database.name}-wal"
+        inotify_simple._libc = ctypes.CDLL(
+            None, use_errno=True
+        )  # it would start programs to find it
         self._inotify = INotify()
         # The folder, not the file: that is deleted and made anew when nobody has it open.
         self._inotify.add_watch(database.resolve().parent, flags.MODIFY | flags.CREATE)
