@@ -30,6 +30,7 @@ _SYSTEM = (
     "/etc/mime.types",
 )
 _NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ca-certificates")
+_KERNELS_OWN = ("sys", "sysrq-trigger", "irq", "bus", "fs", "scsi", "acpi", "mtrr", "driver")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
@@ -175,11 +176,26 @@ def _bwrap_options(jail: Jail) -> list[str]:
     for path in _SYSTEM + (_NETWORK if jail.network == Network.HOST else ()):
         words += ["--ro-bind-try", path, path]
     words += _merged_usr()
-    words += ["--proc", "/proc", "--dev", "/dev", "--size", str(TMP_LIMIT_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
+    words += ["--proc", "/proc", *_kernel_read_only(jail), "--dev", "/dev"]
+    words += ["--size", str(TMP_LIMIT_BYTES), "--tmpfs", "/tmp"]  # noqa: S108
     workspace = Mount(jail.workspace, WORKSPACE, jail.writable)
     for mount in (*python_mounts(), workspace, *jail.mounts):
         words += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
     return [*words, "--chdir", WORKSPACE]
+
+
+def _kernel_read_only(jail: Jail) -> list[str]:
+    """Return the options that make the kernel's settings read-only, which bubblewrap 0.8 does not.
+
+    The kernel lets its own root write to them without any capability, whatever the namespace: a
+    child of a service that runs as root could name a program that the kernel then starts outside
+    (kernel.core_pattern). Chromium must write into /proc/self to make namespaces of its own, so
+    there only what is the kernel's is covered, by what is seen here.
+    """
+    if not jail.is_browser:
+        return ["--remount-ro", "/proc"]
+    covered = [f"/proc/{name}" for name in _KERNELS_OWN if Path(f"/proc/{name}").exists()]
+    return [word for path in covered for word in ("--ro-bind", path, path)]
 
 
 def _merged_usr() -> list[str]:

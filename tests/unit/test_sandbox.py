@@ -79,6 +79,22 @@ def test_new_user_namespaces_are_refused(box: sandbox.Sandbox, tmp_path: Path) -
     assert call(box, browser, code).output_tail == "0\n"  # Chromium's own sandbox needs one
 
 
+@pytest.mark.parametrize("is_browser", [False, True])
+def test_settings_of_the_kernel_cannot_be_changed(
+    box: sandbox.Sandbox, tmp_path: Path, is_browser: bool
+) -> None:
+    code = (  # written with what they hold: should that come through, nothing has changed
+        "for name in ('core_pattern', 'panic', 'randomize_va_space'):\n"
+        "    path = '/proc/sys/kernel/' + name\n"
+        "    held = open(path, 'rb').read()\n"
+        "    try: print(open(path, 'r+b', buffering=0).write(held))\n"
+        "    except OSError as error: print(error.errno)\n"
+    )
+    said = call(box, Jail(tmp_path, is_browser=is_browser), code).output_tail.split()
+    assert len(said) == 3
+    assert set(said) <= {str(errno.EROFS), str(errno.EACCES), str(errno.EPERM)}
+
+
 def test_a_daemon_that_left_its_group_ends_with_the_sandbox(
     box: sandbox.Sandbox, tmp_path: Path
 ) -> None:
