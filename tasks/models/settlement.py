@@ -168,13 +168,12 @@ class TaskQuerySet(QueueQuerySet):
 
     def _done_before(self, ending: _Ending) -> Advance | None:
         """Return what an earlier call for the same try wrote; None if there was none."""
-        mine = self.select_related("project").filter(
-            pk=ending.lease.task_pk, fence=ending.lease.fence
-        )
+        lease = ending.lease
+        mine = self.select_related("project").filter(pk=lease.task_pk, fence=lease.fence)
         task = mine.first()
-        if task is None or not PhaseRun.objects.filter(pk=ending.run.pk).exclude(verdict=""):
+        if task is None or PhaseRun.objects.filter(pk=ending.run.pk, verdict="").exists():
             return None
-        following = task.phase_runs.filter(verdict="", fence=ending.lease.fence).first()
+        following = task.phase_runs.filter(verdict="", fence=lease.fence).first()
         if following is not None:
             following.task = task
         return Advance(task, following)

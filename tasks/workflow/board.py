@@ -123,22 +123,20 @@ class Board:
 
     def has_dead(self) -> bool:
         """Say whether somebody died in a seat and was not told of yet."""
-        taken = (*self._seated(Seat.IDLE), *self._seated(Seat.BUSY))
-        return any(not seated.process.is_alive for seated in taken)
+        return any(True for _ in self._dead())
 
     def remove_dead(self) -> list[Seated]:
         """Empty the seats of workers that are gone, and return who sat there."""
-        dead = [
-            seated
-            for seat in (Seat.IDLE, Seat.BUSY)
-            for seated in self._seated(seat)
-            if not seated.process.is_alive
-        ]
+        dead = list(self._dead())
         with self._locked():
             for seated in dead:
                 if self._read(seated.place).process == seated.process:
                     self.leave(seated.place)
         return dead
+
+    def _dead(self) -> Iterator[Seated]:
+        taken = (*self._seated(Seat.IDLE), *self._seated(Seat.BUSY))
+        return (seated for seated in taken if not seated.process.is_alive)
 
     def _seated(self, seat: Seat) -> Iterator[Seated]:
         return (found for found in map(self._read, self._places) if found.seat == seat)

@@ -105,9 +105,8 @@ class Writes:
     def __init__(self, database: Path) -> None:
         """Listen from now on. Raises OSError."""
         self._log = f"{database.name}-wal"
-        inotify_simple._libc = ctypes.CDLL(
-            None, use_errno=True
-        )  # it would start programs to find it
+        # It would start other programs to find this.
+        inotify_simple._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = INotify()
         # The folder, not the file: that is deleted and made anew when nobody has it open.
         self._inotify.add_watch(database.resolve().parent, flags.MODIFY | flags.CREATE)
